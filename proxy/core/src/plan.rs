@@ -607,10 +607,8 @@ pub(crate) mod tests {
         let topology = topology(&["a"]);
         let mut proposal = builtin_majority(&topology);
         proposal.plans[0].extra = vec![("turbo".into(), "yes".into())];
-        proposal.rows = vec![
-            (OpClass::Read, SlotMap::All(7)),
-            (OpClass::Read, SlotMap::Ranges(vec![(5, 4, 0)])),
-        ];
+        proposal.rows =
+            vec![(OpClass::Read, SlotMap::All(7)), (OpClass::Read, SlotMap::Ranges(vec![(5, 4, 0)]))];
         let errors = Table::new(&proposal, &topology).expect_err("bad");
         assert_eq!(errors.len(), 4, "{errors:?}");
     }

@@ -40,7 +40,8 @@ pub fn prove(rules: &[&Rule], replicas: usize) -> Proof {
 
     let smallest = sizes().filter(|(set, _)| meets_some(*set)).map(|(_, n)| n).min().unwrap_or(0);
     // Losing a set is survived by every write when the set contains no quorum.
-    let losses = sizes().filter(|(set, _)| meets_some(*set)).map(|(_, n)| n).min().map_or(0, |n| n.saturating_sub(1));
+    let losses =
+        sizes().filter(|(set, _)| meets_some(*set)).map(|(_, n)| n).min().map_or(0, |n| n.saturating_sub(1));
     let down = largest_tolerated(replicas, |lost| meets_all(everyone & !lost));
     // A take-over set must touch every quorum: its complement contains none.
     let needed = (0..=replicas)
@@ -64,9 +65,8 @@ pub fn covers(rules: &[&Rule], replicas: usize, set: Mask) -> bool {
 
 fn largest_tolerated(replicas: usize, survives: impl Fn(Mask) -> bool) -> usize {
     let everyone: Mask = (1 << replicas) - 1;
-    let all_of_size = |k: usize| {
-        (0..=everyone).filter(|set| set.count_ones() as usize == k).all(|set| survives(set))
-    };
+    let all_of_size =
+        |k: usize| (0..=everyone).filter(|set| set.count_ones() as usize == k).all(|set| survives(set));
     (0..=replicas).take_while(|k| all_of_size(*k)).last().unwrap_or(0)
 }
 

@@ -107,8 +107,10 @@ mod tests {
 
     #[test]
     fn each_zone_majority_is_a_conjunction() {
-        let rule =
-            Rule::any_of(vec![vec![Threshold { among: 0b0011, need: 2 }, Threshold { among: 0b1100, need: 1 }]]);
+        let rule = Rule::any_of(vec![vec![
+            Threshold { among: 0b0011, need: 2 },
+            Threshold { among: 0b1100, need: 1 },
+        ]]);
         assert!(!rule.met(0b1101));
         assert!(rule.met(0b0111));
         let text = rule.describe(|i| format!("r{}", i + 1));

@@ -1,1 +1,88 @@
-//! The ordered engine.
+//! The ordered engine: one log per group, replicated to ordinary servers in one order.
+//!
+//! [`Group`] is told what happened and says what to do; it never waits, reads a clock or
+//! meets a socket. Payloads are opaque bytes to it.
+
+mod effects;
+mod entry;
+mod group;
+mod log;
+mod pending;
+mod recovery;
+mod replica;
+mod rules;
+
+pub use effects::{Answer, Cause, Effects, Note, Outgoing, Reply};
+pub use entry::{Entry, Position, Replies, TailEntry};
+pub use group::{Group, GroupConfig, Health, Phase, Stamp};
+pub use log::Log;
+pub use pending::{Access, Buckets, Burst, Submission};
+pub use recovery::Attachment;
+pub use replica::{ReplicaState, ReplicaView, StaleReason};
+pub use rules::SafetyRules;
+
+use bytes::Bytes;
+
+/// The time, as the driver saw it when the batch of events began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Now {
+    /// Monotonic microseconds; deadlines and patience are counted in these.
+    pub us: u64,
+    /// Wall clock milliseconds since 1970; only written into commands, never compared for safety.
+    pub unix_ms: u64,
+}
+
+/// What happened. Events of one replica arrive in the order of its connection.
+#[derive(Debug)]
+pub enum Event {
+    /// Clients' requests.
+    Submit(Submission),
+    /// A backend is connected, fenced under this epoch, and told where it stands.
+    Attached {
+        /// Index of the replica.
+        replica: usize,
+        /// What was read from it after fencing.
+        attachment: Attachment,
+    },
+    /// The backend applied the send that was in flight: one reply a log entry, in order.
+    Applied {
+        /// Index of the replica.
+        replica: usize,
+        /// Replies of each entry of the send.
+        replies: Vec<Replies>,
+    },
+    /// The backend applied nothing of the send in flight: an environment error.
+    Refused {
+        /// Index of the replica.
+        replica: usize,
+        /// The error line without its leading `-` and line end.
+        error: Bytes,
+    },
+    /// The oldest read in flight on this replica was answered.
+    Read {
+        /// Index of the replica.
+        replica: usize,
+        /// The replies of its commands, verbatim.
+        bytes: Bytes,
+    },
+    /// The oldest read in flight on this replica cannot be answered by it now.
+    ReadLost {
+        /// Index of the replica.
+        replica: usize,
+    },
+    /// The connection is gone, with everything in flight on it.
+    Disconnected {
+        /// Index of the replica.
+        replica: usize,
+    },
+    /// A newer owner was seen at a backend.
+    Fenced {
+        /// Its epoch.
+        by: u64,
+    },
+    /// Time passed; wanted every 10 ms or so.
+    Tick,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! What the core wants done.
+
+use super::entry::Entry;
+use super::replica::{ReplicaState, StaleReason};
+use crate::rule::Mask;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Something to write to a backend's ordered connection, in the order given.
+#[derive(Debug, Clone)]
+pub enum Outgoing {
+    /// Entries to apply in one atomic batch, with the position of the last. Never empty.
+    Entries(Vec<Arc<Entry>>),
+    /// A read: `commands` commands whose replies belong together.
+    Read {
+        /// The commands.
+        payload: Bytes,
+        /// How many.
+        commands: u32,
+        /// Protocol version of the replies.
+        dialect: u8,
+    },
+}
+
+/// What a client is told.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// The backend's replies to all commands of the burst, verbatim.
+    Done(Bytes),
+    /// None of the commands took effect or ever will. Safe to retry.
+    Refused(Cause),
+    /// The commands may have taken effect, or may still: on all replicas or on none.
+    Unknown(Cause),
+}
+
+/// The answer to one burst.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Whose.
+    pub session: u32,
+    /// Which of the session's bursts.
+    pub ticket: u64,
+    /// How many commands it held.
+    pub commands: u32,
+    /// What to say.
+    pub reply: Reply,
+}
+
+/// Why a request was not answered with a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The deadline passed; these replicas were in reach then, and the rule would need others.
+    Deadline {
+        /// Replicas that could take writes.
+        reachable: Mask,
+        /// The plan whose rule was not met.
+        plan: u16,
+        /// Milliseconds the client waited.
+        waited_ms: u64,
+    },
+    /// Still finding out what the log is: not serving yet.
+    Recovering,
+    /// A newer owner took the group over.
+    Fenced {
+        /// Its epoch.
+        by: u64,
+    },
+    /// Too much is waiting already.
+    Overload,
+    /// Every replica refused with an environment error, for example OOM. The error line.
+    Backend(Bytes),
+    /// The replica was lost, and the session has written since: the read cannot be repeated in its place.
+    ReadLost,
+}
+
+/// Something to count or to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A replica changed its state.
+    State {
+        /// Index of the replica.
+        replica: usize,
+        /// State before.
+        was: ReplicaState,
+        /// State now.
+        now: ReplicaState,
+    },
+    /// The group serves: this epoch's barrier is committed.
+    Serving,
+    /// A newer owner took over; this one stopped.
+    Fenced {
+        /// Its epoch.
+        by: u64,
+    },
+    /// Replicas answered the same entry differently.
+    Divergence {
+        /// Number of the entry.
+        seq: u64,
+        /// The replica that stands alone, or the later one where nobody can tell.
+        replica: usize,
+        /// Was it outvoted, and therefore ejected?
+        ejected: bool,
+    },
+    /// A replica cannot be fed from the log any more.
+    Stale {
+        /// Index of the replica.
+        replica: usize,
+        /// Why.
+        reason: StaleReason,
+    },
+    /// A replica refused an entry: environment error.
+    Refused {
+        /// Index of the replica.
+        replica: usize,
+        /// The error line.
+        error: Bytes,
+    },
+    /// No replica applied the head entry; it was taken back.
+    Retracted {
+        /// Its number.
+        seq: u64,
+    },
+}
+
+/// The effects of one batch of events, in order within each list.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Replica and what to write to it.
+    pub sends: Vec<(usize, Outgoing)>,
+    /// Answers to clients.
+    pub answers: Vec<Answer>,
+    /// Connections to close because the backend does not answer, with the reason.
+    pub drops: Vec<(usize, &'static str)>,
+    /// For logs and metrics.
+    pub notes: Vec<Note>,
+}
+
+impl Effects {
+    /// Empties all lists, keeping their memory.
+    pub fn clear(&mut self) {
+        self.sends.clear();
+        self.answers.clear();
+        self.drops.clear();
+        self.notes.clear();
+    }
+
+    /// Nothing to do?
+    pub fn is_empty(&self) -> bool {
+        self.sends.is_empty() && self.answers.is_empty() && self.drops.is_empty() && self.notes.is_empty()
+    }
+}

@@ -1,0 +1,290 @@
+//! Requests that wait to be numbered, in an order that keeps every session's own order.
+//!
+//! Writes wait in *stages*; a stage becomes one log entry. A read of a session that has a
+//! write waiting goes behind that write's stage, and a write behind such a read goes to a
+//! later stage. So sessions share entries without ever overtaking themselves.
+
+use super::effects::{Answer, Cause, Reply};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a burst does to the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Changes nothing; any one replica answers.
+    Read,
+    /// Becomes part of a log entry.
+    Write,
+}
+
+/// Buckets of the keys a burst touches, shared by all bursts of a submission.
+#[derive(Debug, Clone)]
+pub struct Buckets {
+    all: Arc<[u16]>,
+    range: Range<u32>,
+}
+
+impl Buckets {
+    /// The buckets at `range` of `all`.
+    pub fn new(all: Arc<[u16]>, range: Range<u32>) -> Self {
+        Self { all, range }
+    }
+
+    /// One bucket a key, in no order that matters.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        let slice = self.all.get(self.range.start as usize..self.range.end as usize).unwrap_or(&[]);
+        slice.iter().map(|bucket| usize::from(*bucket))
+    }
+}
+
+/// A run of commands of one session that share access and plan.
+#[derive(Debug, Clone)]
+pub struct Burst {
+    /// Dense number of the session.
+    pub session: u32,
+    /// The session's own number of this burst; comes back in the answer.
+    pub ticket: u64,
+    /// How many commands the payload holds; at least 1.
+    pub commands: u32,
+    /// Reads or writes.
+    pub access: Access,
+    /// Index into the plans given to the group.
+    pub plan: u16,
+    /// Protocol version of the replies.
+    pub dialect: u8,
+    /// A single command that must get its log-ordered stamp when it is numbered.
+    pub stamp: bool,
+    /// May touch any key: a read holds on everything, a write is seen by every read.
+    pub everything: bool,
+    /// The commands.
+    pub payload: Bytes,
+    /// Buckets of the keys.
+    pub buckets: Buckets,
+    /// When it arrived, in monotonic microseconds.
+    pub arrived_us: u64,
+}
+
+/// Bursts of several sessions, each session's in its own order.
+#[derive(Debug, Default)]
+pub struct Submission {
+    /// The bursts.
+    pub bursts: Vec<Burst>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    pub(super) writes: Vec<Burst>,
+    pub(super) reads: Vec<Burst>,
+    bytes: usize,
+    commands: u32,
+    dialect: u8,
+}
+
+/// Where a session's latest waiting request stands.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// One more than the stage of the latest write; 0 for none.
+    write: u64,
+    /// A read waits behind that stage.
+    read_behind: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    stages: VecDeque<Stage>,
+    /// Number of the first waiting stage; only grows.
+    first: u64,
+    places: Vec<Place>,
+    bytes: usize,
+    limit: usize,
+    stage_bytes: usize,
+    stage_commands: u32,
+}
+
+impl Pending {
+    pub(super) fn new(limit: usize, stage_bytes: usize, stage_commands: u32) -> Self {
+        let (stages, places) = (VecDeque::new(), Vec::new());
+        Self { stages, first: 1, places, bytes: 0, limit, stage_bytes, stage_commands }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Is there room for this burst? One burst always fits, however large.
+    pub(super) fn has_room(&self, burst: &Burst) -> bool {
+        self.bytes == 0 || self.bytes + burst.payload.len() <= self.limit
+    }
+
+    fn place(&mut self, session: u32) -> &mut Place {
+        let index = session as usize;
+        if index >= self.places.len() {
+            self.places.resize(index + 1, Place::default());
+        }
+        &mut self.places[index]
+    }
+
+    /// The stage of the session's latest write, waiting or numbered; 0 for none.
+    pub(super) fn latest_write(&self, session: u32) -> u64 {
+        self.places.get(session as usize).map_or(0, |place| place.write)
+    }
+
+    /// Does the session have a write that is not numbered yet?
+    pub(super) fn writes_wait(&self, session: u32) -> bool {
+        self.latest_write(session) >= self.first
+    }
+
+    pub(super) fn add_write(&mut self, burst: Burst) {
+        let first = self.first;
+        let place = *self.place(burst.session);
+        let waits = place.write >= first;
+        let mut stage = if waits { place.write + u64::from(place.read_behind) } else { first };
+        while !self.takes(stage, &burst) {
+            stage += 1;
+        }
+        *self.place(burst.session) = Place { write: stage, read_behind: false };
+        self.bytes += burst.payload.len();
+        let slot = &mut self.stages[(stage - first) as usize];
+        slot.bytes += burst.payload.len();
+        slot.commands += burst.commands;
+        slot.dialect = burst.dialect;
+        slot.writes.push(burst);
+    }
+
+    /// Can the burst join this stage? Opens the stage when it is the next new one.
+    fn takes(&mut self, stage: u64, burst: &Burst) -> bool {
+        let index = (stage - self.first) as usize;
+        while index >= self.stages.len() {
+            self.stages.push_back(Stage::default());
+        }
+        let slot = &self.stages[index];
+        slot.writes.is_empty()
+            || (slot.dialect == burst.dialect
+                && slot.bytes + burst.payload.len() <= self.stage_bytes
+                && slot.commands + burst.commands <= self.stage_commands)
+    }
+
+    /// Puts a read behind its session's waiting write. Only when [`Self::writes_wait`].
+    pub(super) fn add_read(&mut self, burst: Burst) {
+        let first = self.first;
+        let place = self.place(burst.session);
+        place.read_behind = true;
+        let index = (place.write - first) as usize;
+        self.bytes += burst.payload.len();
+        self.stages[index].reads.push(burst);
+    }
+
+    /// The next stage to be numbered.
+    pub(super) fn pop(&mut self) -> Option<Stage> {
+        let stage = self.stages.pop_front()?;
+        self.first += 1;
+        self.bytes -= stage.writes.iter().chain(&stage.reads).map(|b| b.payload.len()).sum::<usize>();
+        Some(stage)
+    }
+
+    /// Removes what waited too long; `late` is asked for each burst.
+    pub(super) fn expire(
+        &mut self,
+        late: impl Fn(&Burst) -> bool,
+        cause: impl Fn(&Burst) -> Cause,
+        out: &mut Vec<Answer>,
+    ) {
+        for stage in &mut self.stages {
+            for list in [&mut stage.writes, &mut stage.reads] {
+                for burst in list.extract_if(.., |burst| late(burst)) {
+                    self.bytes -= burst.payload.len();
+                    out.push(refused(&burst, cause(&burst)));
+                }
+            }
+        }
+    }
+
+    /// Removes everything: the group stopped.
+    pub(super) fn refuse_all(&mut self, cause: &Cause, out: &mut Vec<Answer>) {
+        while let Some(stage) = self.pop() {
+            out.extend(stage.writes.iter().chain(&stage.reads).map(|burst| refused(burst, cause.clone())));
+        }
+    }
+}
+
+pub(super) fn refused(burst: &Burst, cause: Cause) -> Answer {
+    let Burst { session, ticket, commands, .. } = *burst;
+    Answer { session, ticket, commands, reply: Reply::Refused(cause) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn burst(session: u32, ticket: u64, access: Access) -> Burst {
+        Burst {
+            session,
+            ticket,
+            commands: 1,
+            access,
+            plan: 0,
+            dialect: 2,
+            stamp: false,
+            everything: false,
+            payload: Bytes::from_static(b"0123456789"),
+            buckets: Buckets::new(Arc::from([]), 0..0),
+            arrived_us: 0,
+        }
+    }
+
+    fn tickets(bursts: &[Burst]) -> Vec<(u32, u64)> {
+        bursts.iter().map(|b| (b.session, b.ticket)).collect()
+    }
+
+    #[test]
+    fn sessions_share_stages_and_keep_their_own_order() {
+        let mut pending = Pending::new(1000, 1000, 100);
+        pending.add_write(burst(1, 1, Access::Write));
+        pending.add_read(burst(1, 2, Access::Read));
+        pending.add_write(burst(2, 1, Access::Write));
+        pending.add_write(burst(1, 3, Access::Write));
+        pending.add_write(burst(2, 2, Access::Write));
+        let first = pending.pop().expect("a stage");
+        assert_eq!(tickets(&first.writes), [(1, 1), (2, 1), (2, 2)]);
+        assert_eq!(tickets(&first.reads), [(1, 2)]);
+        let second = pending.pop().expect("a stage");
+        assert_eq!(tickets(&second.writes), [(1, 3)], "it must not overtake the read before it");
+        assert!(pending.pop().is_none());
+        assert_eq!(pending.bytes(), 0);
+    }
+
+    #[test]
+    fn a_full_stage_pushes_the_session_on() {
+        let mut pending = Pending::new(1000, 15, 100);
+        pending.add_write(burst(1, 1, Access::Write));
+        pending.add_write(burst(1, 2, Access::Write));
+        pending.add_read(burst(1, 3, Access::Read));
+        assert_eq!(tickets(&pending.pop().expect("first").reads), []);
+        assert_eq!(tickets(&pending.pop().expect("second").reads), [(1, 3)]);
+    }
+
+    #[test]
+    fn dialects_do_not_share_a_stage() {
+        let mut pending = Pending::new(1000, 1000, 100);
+        pending.add_write(burst(1, 1, Access::Write));
+        pending.add_write(Burst { dialect: 3, ..burst(2, 1, Access::Write) });
+        pending.add_write(burst(3, 1, Access::Write));
+        assert_eq!(tickets(&pending.pop().expect("first").writes), [(1, 1), (3, 1)]);
+        assert_eq!(tickets(&pending.pop().expect("second").writes), [(2, 1)]);
+    }
+
+    #[test]
+    fn late_bursts_leave_and_the_rest_stays_in_order() {
+        let mut pending = Pending::new(1000, 1000, 100);
+        for ticket in 1..=3 {
+            pending.add_write(Burst { arrived_us: ticket, ..burst(1, ticket, Access::Write) });
+        }
+        let mut out = Vec::new();
+        pending.expire(|b| b.arrived_us < 2, |_| Cause::Recovering, &mut out);
+        assert_eq!(out.len(), 1);
+        assert_eq!(tickets(&pending.pop().expect("a stage").writes), [(1, 2), (1, 3)]);
+        assert_eq!(pending.bytes(), 0);
+    }
+}

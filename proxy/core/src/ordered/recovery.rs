@@ -1,0 +1,116 @@
+//! Start and take-over: which log is the group's.
+
+use super::entry::{Position, TailEntry};
+use super::rules::SafetyRules;
+use crate::quorum::covers;
+use crate::rule::{Mask, Rule};
+
+/// What was read from a backend after it was fenced.
+#[derive(Debug, Clone, Default)]
+pub struct Attachment {
+    /// Its position; `None` when it has none.
+    pub position: Option<Position>,
+    /// Its latest entries, oldest first.
+    pub tail: Vec<TailEntry>,
+    /// Its run id is not the one recorded at its last attach: it may have forgotten acknowledged entries.
+    pub restarted: bool,
+}
+
+/// What recovery concluded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// More replicas are needed.
+    Wait,
+    /// Adopt the log of this replica.
+    Adopt(usize),
+    /// Every backend is there and none has a position: the log begins.
+    Fresh,
+}
+
+/// Decides from what is attached so far.
+///
+/// The greatest position is safe to adopt once the replicas that cannot have forgotten touch
+/// every write quorum, or, after a restart of all, once everybody is there. Blank replicas never
+/// count: what only they held is gone, and that is not for a proxy to decide.
+pub(super) fn judge(
+    attached: &[Option<Attachment>],
+    rules: &[&Rule],
+    expects_history: bool,
+    safety: SafetyRules,
+) -> Verdict {
+    let is = |test: &dyn Fn(&Attachment) -> bool| -> Mask {
+        let hit = |a: &Option<Attachment>| a.as_ref().is_some_and(test);
+        attached.iter().enumerate().filter(|(_, a)| hit(a)).fold(0, |mask, (i, _)| mask | 1 << i)
+    };
+    let positioned = is(&|a| a.position.is_some());
+    let remembering = is(&|a| a.position.is_some() && (!a.restarted || !safety.amnesia));
+    let everyone = attached.iter().all(Option::is_some);
+    if positioned == 0 {
+        return if everyone && !expects_history { Verdict::Fresh } else { Verdict::Wait };
+    }
+    let touches = |set: Mask| !safety.cover || covers(rules, attached.len(), set);
+    if !touches(remembering) && !(everyone && touches(positioned)) {
+        return Verdict::Wait;
+    }
+    let rank = |i: &usize| attached[*i].as_ref().and_then(|a| a.position).map(|p| p.rank());
+    match (0..attached.len()).max_by_key(rank) {
+        Some(best) => Verdict::Adopt(best),
+        None => Verdict::Wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(epoch: u64, seq: u64) -> Option<Attachment> {
+        let position = Some(Position { epoch, seq, hash: 0 });
+        Some(Attachment { position, ..Attachment::default() })
+    }
+
+    fn restarted(epoch: u64, seq: u64) -> Option<Attachment> {
+        at(epoch, seq).map(|a| Attachment { restarted: true, ..a })
+    }
+
+    fn judge_two_of_three(attached: &[Option<Attachment>]) -> Verdict {
+        judge(attached, &[&Rule::count(2, 0b111)], false, SafetyRules::ALL)
+    }
+
+    #[test]
+    fn two_of_three_are_enough_and_the_greatest_wins() {
+        assert_eq!(judge_two_of_three(&[at(1, 5), None, None]), Verdict::Wait);
+        assert_eq!(judge_two_of_three(&[at(1, 5), None, at(1, 6)]), Verdict::Adopt(2));
+        assert_eq!(
+            judge_two_of_three(&[at(2, 1), at(1, 9), None]),
+            Verdict::Adopt(0),
+            "the epoch ranks first"
+        );
+    }
+
+    #[test]
+    fn the_forgetful_do_not_count_until_everyone_is_there() {
+        assert_eq!(judge_two_of_three(&[at(1, 5), restarted(1, 5), None]), Verdict::Wait);
+        assert_eq!(
+            judge_two_of_three(&[restarted(1, 5), restarted(1, 6), restarted(1, 4)]),
+            Verdict::Adopt(1)
+        );
+    }
+
+    #[test]
+    fn a_log_begins_only_when_all_are_there_and_none_has_a_position() {
+        let blank = || Some(Attachment::default());
+        assert_eq!(judge_two_of_three(&[blank(), blank(), None]), Verdict::Wait);
+        assert_eq!(judge_two_of_three(&[blank(), blank(), blank()]), Verdict::Fresh);
+        let rule = Rule::count(2, 0b111);
+        let all = [blank(), blank(), blank()];
+        assert_eq!(judge(&all, &[&rule], true, SafetyRules::ALL), Verdict::Wait, "the history is gone");
+    }
+
+    #[test]
+    fn blank_replicas_never_count() {
+        let blank = || Some(Attachment::default());
+        assert_eq!(judge_two_of_three(&[at(1, 5), blank(), None]), Verdict::Wait);
+        assert_eq!(judge_two_of_three(&[at(1, 5), blank(), blank()]), Verdict::Wait);
+        assert_eq!(judge_two_of_three(&[at(1, 5), blank(), at(1, 4)]), Verdict::Adopt(0));
+    }
+}

@@ -1,0 +1,149 @@
+//! What the sequencer knows of one replica.
+
+use super::pending::Burst;
+use crate::rule::Mask;
+use serde::Serialize;
+use std::collections::VecDeque;
+
+/// Why a replica cannot be fed from the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StaleReason {
+    /// It missed more than the log holds.
+    TooFarBehind,
+    /// It has entries that are not on the log.
+    Diverged,
+    /// It has no position though the group has a history.
+    Blank,
+    /// It answered an entry differently from the others.
+    Outvoted,
+}
+
+impl StaleReason {
+    /// Kebab-case name.
+    pub fn name(self) -> &'static str {
+        match self {
+            StaleReason::TooFarBehind => "too-far-behind",
+            StaleReason::Diverged => "diverged",
+            StaleReason::Blank => "blank",
+            StaleReason::Outvoted => "outvoted",
+        }
+    }
+}
+
+/// A replica's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReplicaState {
+    /// Not connected.
+    Down,
+    /// Connected and fed, but behind what is committed.
+    Lagging,
+    /// Holds everything that is committed.
+    InSync,
+    /// Needs a copy of all data; takes no part until then.
+    Stale(StaleReason),
+}
+
+impl ReplicaState {
+    /// Kebab-case name for metrics and status.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReplicaState::Down => "down",
+            ReplicaState::Lagging => "lagging",
+            ReplicaState::InSync => "in-sync",
+            ReplicaState::Stale(_) => "stale",
+        }
+    }
+}
+
+/// A look at one replica from outside.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ReplicaView {
+    /// Its state.
+    pub state: ReplicaState,
+    /// Number of the last entry it applied.
+    pub applied: u64,
+    /// Entries it is owed.
+    pub lag: u64,
+    /// It has not answered for longer than one try.
+    pub suspect: bool,
+}
+
+/// A send of entries that is not answered yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flight {
+    pub(super) to: u64,
+    pub(super) since_us: u64,
+}
+
+/// A read that is not answered yet.
+#[derive(Debug)]
+pub(super) struct ReadFlight {
+    pub(super) burst: Burst,
+    pub(super) since_us: u64,
+    pub(super) hold: Hold,
+    /// The stage of the session's latest write when this read was sent.
+    pub(super) after: u64,
+    /// Already sent to another replica or refused; the reply is dropped.
+    pub(super) abandoned: bool,
+    /// Was tried elsewhere before: it is not moved again only because it is slow.
+    pub(super) moved: bool,
+}
+
+/// What a read's reply waits for: entry `seq` committed by each rule in the mask. No rule, no wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Hold {
+    pub(super) seq: u64,
+    pub(super) rules: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub(super) state: ReplicaState,
+    /// Entries up to here are applied.
+    pub(super) applied: u64,
+    /// Entries up to here were sent on this connection.
+    pub(super) sent: u64,
+    pub(super) flight: Option<Flight>,
+    pub(super) reads: VecDeque<ReadFlight>,
+    pub(super) suspect: bool,
+    /// After an environment error: not before this time, and how long the next wait is.
+    pub(super) retry_at_us: u64,
+    pub(super) backoff_us: u64,
+}
+
+impl Replica {
+    pub(super) fn new() -> Self {
+        Self {
+            state: ReplicaState::Down,
+            applied: 0,
+            sent: 0,
+            flight: None,
+            reads: VecDeque::new(),
+            suspect: false,
+            retry_at_us: 0,
+            backoff_us: 0,
+        }
+    }
+
+    /// Connected and on the log.
+    pub(super) fn fed(&self) -> bool {
+        matches!(self.state, ReplicaState::Lagging | ReplicaState::InSync)
+    }
+
+    /// Could take the next entry at once.
+    pub(super) fn idle(&self, head: u64) -> bool {
+        self.fed() && self.flight.is_none() && self.sent == head && self.retry_at_us == 0
+    }
+
+    /// May answer reads: every numbered entry is before them on its connection.
+    pub(super) fn readable(&self, head: u64) -> bool {
+        self.state == ReplicaState::InSync && self.sent == head && !self.suspect && self.retry_at_us == 0
+    }
+}
+
+/// The replicas for which `test` holds, as a mask.
+pub(super) fn mask(replicas: &[Replica], test: impl Fn(&Replica) -> bool) -> Mask {
+    replicas.iter().enumerate().filter(|(_, r)| test(r)).fold(0, |mask, (i, _)| mask | 1 << i)
+}

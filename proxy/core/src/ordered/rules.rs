@@ -1,0 +1,33 @@
+//! The safety rules by name, so that the simulator can prove that each one is needed.
+
+/// Which safety rules are in force. Everything but the simulator uses [`SafetyRules::ALL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SafetyRules {
+    /// A read waits until the entries it may have seen are committed.
+    pub hold: bool,
+    /// A write is answered only when its ack rule is met, not at the first reply.
+    pub quorum: bool,
+    /// A new owner's own entry is committed before it serves.
+    pub barrier: bool,
+    /// A backend that restarted since it was last attached does not count at take-over.
+    pub amnesia: bool,
+    /// Take-over waits for replicas that touch every write quorum.
+    pub cover: bool,
+    /// A returning backend is fed from its own position, not from where it was believed to be.
+    pub position: bool,
+    /// A session's read goes behind the session's own writes.
+    pub session_order: bool,
+}
+
+impl SafetyRules {
+    /// Every rule in force.
+    pub const ALL: Self = Self {
+        hold: true,
+        quorum: true,
+        barrier: true,
+        amnesia: true,
+        cover: true,
+        position: true,
+        session_order: true,
+    };
+}
