@@ -1,0 +1,14 @@
+//! RESP: finding commands and replies in byte streams without copying them, and the
+//! transactions in which log entries travel to a backend.
+
+pub mod args;
+pub mod decode;
+pub mod encode;
+pub mod reply;
+pub mod tail;
+pub mod transaction;
+
+pub use args::{Args, Span};
+pub use decode::{Decoder, Frame, Limits, ProtocolError};
+pub use reply::{ReplyError, Scanner, is_environment_error};
+pub use transaction::{Framer, Outcome, Reserved, TransactionReader};

@@ -1,0 +1,60 @@
+//! The form in which an entry is kept in a backend's tail: a header line, then its commands.
+//!
+//! `EPOCH:SEQ:HASH COMMANDS\n` and the commands as sent, or `EPOCH:SEQ:HASH COMMANDS elided\n`
+//! when they were too large to keep.
+
+use bytes::Bytes;
+use quorate_core::ordered::{Entry, TailEntry};
+
+/// The header line of an entry.
+pub fn header(entry: &Entry) -> String {
+    let mark = if entry.elided { " elided" } else { "" };
+    format!("{} {}{mark}\n", entry.position, entry.commands)
+}
+
+/// Reads one element of a tail list; `None` when it is not one.
+pub fn parse(element: &Bytes) -> Option<TailEntry> {
+    let end = memchr::memchr(b'\n', element)?;
+    let line = std::str::from_utf8(&element[..end]).ok()?;
+    let mut words = line.split(' ');
+    let position = words.next()?.parse().ok()?;
+    let commands = words.next()?.parse().ok()?;
+    let payload = match words.next() {
+        None => Some(element.slice(end + 1..)),
+        Some("elided") => None,
+        Some(_) => return None,
+    };
+    Some(TailEntry { position, commands, payload })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_core::ordered::Position;
+
+    fn entry(elided: bool) -> Entry {
+        let position = Position { epoch: 3, seq: 9, hash: 0xabc };
+        let payload = vec![Bytes::from_static(b"*1\r\n$4\r\nINCR\r\n")];
+        Entry { position, payload, commands: 1, dialect: 2, trim: 0, elided }
+    }
+
+    #[test]
+    fn an_entry_survives_its_stored_form() {
+        let whole = entry(false);
+        let mut stored = header(&whole).into_bytes();
+        stored.extend_from_slice(&whole.payload[0]);
+        let read = parse(&stored.into()).expect("valid");
+        assert_eq!(read.position, whole.position);
+        assert_eq!(read.payload.as_ref(), Some(&whole.payload[0]));
+
+        let read = parse(&header(&entry(true)).into_bytes().into()).expect("valid");
+        assert_eq!(read.payload, None);
+    }
+
+    #[test]
+    fn foreign_elements_are_not_believed() {
+        for bad in ["", "\n", "1:2:3 x\n", "1:2:3 1 what\n", "hello world\n", "1:2:3 1"] {
+            assert_eq!(parse(&Bytes::from_static(bad.as_bytes())), None, "{bad:?}");
+        }
+    }
+}
