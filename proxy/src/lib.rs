@@ -1,1 +1,17 @@
-//! proxy
+//! The shells around the core: sockets, threads, files and clocks.
+//!
+//! Order of reading: `proxy` starts everything, `listen` meets clients, `drive` feeds the
+//! core, `backend` meets servers, `coordinator` keeps epochs, `admin` and `telemetry` tell.
+
+pub mod admin;
+pub mod backend;
+pub mod cli;
+pub mod config;
+pub mod coordinator;
+pub mod drive;
+pub mod group;
+pub mod listen;
+pub mod policies;
+pub mod proxy;
+pub mod telemetry;
+pub mod worker;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `quorate` command.
+
+fn main() -> std::process::ExitCode {
+    quorate::cli::main()
+}

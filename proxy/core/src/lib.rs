@@ -3,6 +3,7 @@
 //! Nothing here waits, reads a clock, rolls a die or meets an IO error. Time and
 //! everything that can go wrong arrive as events; what should happen leaves as effects.
 
+pub mod explain;
 pub mod ordered;
 pub mod plan;
 pub mod quorum;

@@ -222,6 +222,23 @@ impl Group {
         group
     }
 
+    /// Begins again under a later epoch, before this one ever served. Waiting requests stay.
+    pub fn restart(&mut self, epoch: u64, expects_history: bool) {
+        assert!(
+            matches!(self.phase, Phase::Recovering | Phase::Barrier) && epoch >= self.config.epoch,
+            "an owner that served must not come back by itself"
+        );
+        self.config.epoch = epoch;
+        self.config.expects_history = expects_history;
+        self.phase = Phase::Recovering;
+        self.attachments.iter_mut().for_each(|attachment| *attachment = None);
+        self.replicas.iter_mut().for_each(|replica| *replica = Replica::new());
+        self.rules.iter_mut().for_each(|rule| rule.committed = 0);
+        self.log = Log::new(Position::default(), self.config.log_bytes);
+        self.open.clear();
+        (self.open_from, self.barrier, self.tail) = (1, 0, (0, 0));
+    }
+
     /// Makes plans known and returns the number that bursts must use for each of them.
     ///
     /// Equal plans keep their number, so that tables can change without end.

@@ -7,8 +7,10 @@ pub mod encode;
 pub mod reply;
 pub mod tail;
 pub mod transaction;
+pub mod value;
 
 pub use args::{Args, Span};
 pub use decode::{Decoder, Frame, Limits, ProtocolError};
 pub use reply::{ReplyError, Scanner, is_environment_error};
+pub use value::Value;
 pub use transaction::{Framer, Outcome, Reserved, TransactionReader};

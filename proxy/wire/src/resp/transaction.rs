@@ -106,6 +106,12 @@ impl Framer {
         let commands = entries.iter().map(|entry| entry.commands).collect();
         TransactionReader::new(commands, self.extras(entries))
     }
+
+    /// A reader for the answer to [`Self::frame_commands`] with this many commands; all replies
+    /// come as those of one entry.
+    pub fn reader_of(&self, entries: &[Arc<Entry>], commands: u32) -> TransactionReader {
+        TransactionReader::new(vec![commands], self.extras(entries))
+    }
 }
 
 /// How many elements the tail keeps after these entries; 0 for all.

@@ -1,0 +1,150 @@
+//! The admin endpoint: metrics, health, status and explanations over HTTP.
+
+use crate::cli::explain;
+use crate::group::GroupShared;
+use crate::telemetry::{Metrics, render};
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use quorate_core::ordered::Phase;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// Serves until the task is aborted. The address it ended up with, and the task.
+pub async fn serve(address: (&str, u16), metrics: Arc<Metrics>) -> std::io::Result<(SocketAddr, JoinHandle<()>)> {
+    let listener = TcpListener::bind(address).await?;
+    let local = listener.local_addr()?;
+    let routes = Router::new()
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/status", get(|State(m): State<Arc<Metrics>>| async move { Json(status(&m)) }))
+        .route("/explain", get(explain_live))
+        .with_state(metrics);
+    let task = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, routes).await {
+            tracing::error!(%error, "the admin endpoint ended");
+        }
+    });
+    Ok((local, task))
+}
+
+async fn metrics_text(State(metrics): State<Arc<Metrics>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], render(&metrics)).into_response()
+}
+
+async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
+    let not_ready = |g: &&Arc<GroupShared>| !g.health.load().writable;
+    let names: Vec<&str> = metrics.groups.iter().filter(not_ready).map(|g| g.name.as_str()).collect();
+    match names.as_slice() {
+        [] => (StatusCode::OK, "ready\n".to_string()).into_response(),
+        names => {
+            let text = format!("not ready: no write rule can be met in {}\n", names.join(", "));
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
+/// One group, for `quorate status`.
+#[derive(Debug, Serialize)]
+struct GroupStatus {
+    name: String,
+    phase: Phase,
+    writable: bool,
+    epoch: u64,
+    fenced_by: u64,
+    policy: String,
+    table: String,
+    head: u64,
+    committed: u64,
+    log_from: u64,
+    log_bytes: usize,
+    queued_bytes: usize,
+    replicas: Vec<Value>,
+}
+
+/// The state of everything, as JSON.
+pub fn status(metrics: &Metrics) -> Value {
+    let groups: Vec<GroupStatus> = metrics.groups.iter().map(|group| group_status(group)).collect();
+    json!({ "version": env!("CARGO_PKG_VERSION"), "connections": metrics.clients.len(), "groups": groups })
+}
+
+fn group_status(group: &GroupShared) -> GroupStatus {
+    let health = group.health.load();
+    let replica = |(i, view): (usize, &quorate_core::ordered::ReplicaView)| {
+        let facts = group.facts[i].lock().map(|facts| facts.clone()).unwrap_or_default();
+        json!({
+            "name": group.replica(i),
+            "state": view.state.name(),
+            "applied": view.applied,
+            "lag": view.lag,
+            "suspect": view.suspect,
+            "server": facts.server,
+            "address": facts.address,
+            "problem": problem(view, facts.problem),
+        })
+    };
+    GroupStatus {
+        name: group.name.clone(),
+        phase: health.phase,
+        writable: health.writable,
+        epoch: health.epoch,
+        fenced_by: group.fenced.load(Ordering::Relaxed),
+        policy: group.policy.lock().map(|policy| policy.clone()).unwrap_or_default(),
+        table: group.routing.load().digest.clone(),
+        head: health.head,
+        committed: health.committed,
+        log_from: health.log_from,
+        log_bytes: health.log_bytes,
+        queued_bytes: health.queued_bytes,
+        replicas: health.replicas.iter().enumerate().map(replica).collect(),
+    }
+}
+
+fn problem(view: &quorate_core::ordered::ReplicaView, told: String) -> String {
+    use quorate_core::ordered::{ReplicaState, StaleReason};
+    match view.state {
+        ReplicaState::Stale(StaleReason::TooFarBehind) => "it missed more than the log in memory holds".into(),
+        ReplicaState::Stale(StaleReason::Diverged) => "it has entries that are not on the group's log".into(),
+        ReplicaState::Stale(StaleReason::Blank) => "it is blank although the group has a history".into(),
+        ReplicaState::Stale(StaleReason::Outvoted) => "it answered an entry differently from the others".into(),
+        _ => told,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Question {
+    request: String,
+    #[serde(default)]
+    group: Option<String>,
+    #[serde(default)]
+    down: String,
+}
+
+/// Explains a request by the tables and the replica states in force.
+async fn explain_live(State(metrics): State<Arc<Metrics>>, Query(question): Query<Question>) -> Response {
+    let wanted = |g: &&Arc<GroupShared>| question.group.as_ref().is_none_or(|name| *name == g.name);
+    let Some(group) = metrics.groups.iter().find(wanted) else {
+        return (StatusCode::NOT_FOUND, "no such group\n").into_response();
+    };
+    let health = group.health.load();
+    let mut down: Vec<String> = question.down.split(',').filter(|d| !d.is_empty()).map(str::to_string).collect();
+    for (i, view) in health.replicas.iter().enumerate() {
+        if matches!(view.state.name(), "down" | "stale") {
+            down.push(group.replica(i));
+        }
+    }
+    let routing = group.routing.load();
+    match explain::explain(&question.request, &group.name, &routing.table, &group.replicas, &down) {
+        Ok(explained) => Json(explained).into_response(),
+        Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response(),
+    }
+}

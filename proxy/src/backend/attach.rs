@@ -1,0 +1,368 @@
+//! Attaching a backend: what must be true of it, the fence, and where it stands.
+//!
+//! The fence is one transaction under WATCH: an owner that is too old never creates its user
+//! again, and a newer owner's DELUSER throws away what the older one still has on the wire.
+
+use super::call::Call;
+use crate::config::Backend;
+use crate::group::GroupShared;
+use quorate_core::ordered::{Attachment, Position};
+use quorate_wire::resp::{Reserved, Value, encode, tail};
+use std::collections::{BTreeMap, HashSet};
+use tokio::net::TcpStream;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Who owns a group: ranks by epoch, then by the random id that breaks ties.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// Number of the ownership.
+    pub epoch: u64,
+    /// Random, per process.
+    pub id: String,
+}
+
+impl Owner {
+    fn user_prefix(group: &str) -> String {
+        format!("quorate:{group}:")
+    }
+
+    fn user(&self, group: &str) -> String {
+        format!("{}{}:{}", Self::user_prefix(group), self.epoch, self.id)
+    }
+
+    fn parse(text: &str) -> Option<Owner> {
+        let (epoch, id) = text.split_once(':')?;
+        Some(Owner { epoch: epoch.parse().ok()?, id: id.to_string() })
+    }
+}
+
+/// Why a backend could not be attached.
+#[derive(Debug)]
+pub enum AttachError {
+    /// A newer owner fenced it.
+    Fenced(u64),
+    /// Anything else, as a sentence for an operator.
+    Problem(String),
+}
+
+impl From<String> for AttachError {
+    fn from(problem: String) -> Self {
+        AttachError::Problem(problem)
+    }
+}
+
+/// A backend ready for service.
+pub struct Attached {
+    /// The connection, logged in as this epoch's user.
+    pub stream: TcpStream,
+    /// Where the backend stands.
+    pub attachment: Attachment,
+    /// The server's run id.
+    pub run_id: String,
+    /// `redis 7.0.15`.
+    pub server: String,
+    /// Address in use.
+    pub address: String,
+    /// Names of the commands it has, sub-commands as `client|list`.
+    pub commands: HashSet<String>,
+    /// Count and digest of its data, when it has no position.
+    pub data: Option<Data>,
+}
+
+/// How much data a backend without a position holds, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Data {
+    /// Keys, without those of ours.
+    pub keys: u64,
+    /// Order-free digest of all keys, values and deadlines.
+    pub digest: u64,
+}
+
+/// The greatest epoch that this backend has seen, in its position, its fence or its users.
+pub async fn greatest_epoch(backend: &Backend, group: &GroupShared) -> Result<u64, String> {
+    let mut call = Call::open(backend).await?;
+    let keys = &group.reserved;
+    let answers = call
+        .ask_all(&[
+            vec![b"GET", keys.position.as_bytes()],
+            vec![b"GET", keys.epoch.as_bytes()],
+            vec![b"ACL", b"USERS"],
+        ])
+        .await?;
+    if let Some(error) = answers.iter().find_map(Value::error) {
+        return Err(permissions(&error));
+    }
+    let position = answers[0].text().and_then(|t| t.parse::<Position>().ok()).map_or(0, |p| p.epoch);
+    let fence = answers[1].text().and_then(Owner::parse).map_or(0, |owner| owner.epoch);
+    let users = owners(&answers[2], &group.name).map(|owner| owner.epoch).max().unwrap_or(0);
+    Ok(position.max(fence).max(users))
+}
+
+/// Checks a backend without changing anything on it; what it is.
+pub async fn examine(call: &mut Call) -> Result<String, String> {
+    let address = call.address.to_string();
+    check(&info(call).await?, &address)
+}
+
+fn permissions(error: &str) -> String {
+    format!("it refuses what the proxy needs (all commands, ACL among them, on all keys): {error}")
+}
+
+fn owners<'a>(users: &'a Value, group: &str) -> impl Iterator<Item = Owner> + use<'a> {
+    let prefix = Owner::user_prefix(group);
+    users.items().iter().filter_map(move |user| Owner::parse(user.text()?.strip_prefix(&prefix)?))
+}
+
+/// Checks, fences and questions a backend.
+pub async fn attach(
+    backend: &Backend,
+    group: &GroupShared,
+    owner: &Owner,
+    password: &str,
+    want_tail: bool,
+) -> Result<Attached, AttachError> {
+    let mut call = Call::open(backend).await?;
+    let address = call.address.to_string();
+    let info = info(&mut call).await?;
+    let server = check(&info, &address)?;
+    let commands = command_names(&call.ask(&[b"COMMAND"]).await?);
+    fence(&mut call, group, owner, password).await?;
+    let user = owner.user(&group.name);
+    let login = call.ask(&[b"AUTH", user.as_bytes(), password.as_bytes()]).await?;
+    if login.error().is_some() {
+        // Deleted between the fence and now: somebody newer was quicker.
+        return Err(AttachError::Problem("the fence was taken by another proxy meanwhile".into()));
+    }
+    let run_id = info.get("run_id").cloned().unwrap_or_default();
+    let attachment = standing(&mut call, &group.reserved, &run_id, want_tail).await?;
+    let data = match attachment.position {
+        None if want_tail => Some(data(&mut call, &group.reserved).await?),
+        _ => None,
+    };
+    Ok(Attached { stream: call.into_stream(), attachment, run_id, server, address, commands, data })
+}
+
+async fn info(call: &mut Call) -> Result<BTreeMap<String, String>, String> {
+    let answer = call.ask(&[b"INFO"]).await?;
+    if let Some(error) = answer.error() {
+        return Err(permissions(&error));
+    }
+    let text = answer.text().unwrap_or_default();
+    let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+    Ok(pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect())
+}
+
+/// What must be true of a server that carries a log. The result names it.
+fn check(info: &BTreeMap<String, String>, address: &str) -> Result<String, String> {
+    let is = |key: &str, value: &str| info.get(key).is_some_and(|found| found == value);
+    let version = info.get("redis_version").cloned().unwrap_or_default();
+    let number = |i: usize| version.split('.').nth(i).and_then(|part| part.parse::<u32>().ok()).unwrap_or(0);
+    if (number(0), number(1)) < (6, 2) {
+        return Err(format!("{address} runs version '{version}'; 6.2 or later is needed"));
+    }
+    if is("cluster_enabled", "1") || is("redis_mode", "cluster") {
+        return Err(format!("{address} is a cluster node; use servers with 'cluster-enabled no'"));
+    }
+    if is("redis_mode", "sentinel") {
+        return Err(format!("{address} is a Sentinel, not a data server"));
+    }
+    if !is("role", "master") {
+        let of = info.get("master_host").cloned().unwrap_or_default();
+        return Err(format!("{address} is a replica of {of}; run 'REPLICAOF NO ONE' on it"));
+    }
+    if is("loading", "1") {
+        return Err(format!("{address} is still loading its data"));
+    }
+    if !is("maxmemory", "0") && !is("maxmemory_policy", "noeviction") {
+        let policy = info.get("maxmemory_policy").cloned().unwrap_or_default();
+        return Err(format!(
+            "{address} evicts keys by itself (maxmemory-policy {policy}), so replicas would differ; \
+             run 'CONFIG SET maxmemory-policy noeviction' on it"
+        ));
+    }
+    Ok(match info.get("valkey_version") {
+        Some(valkey) => format!("valkey {valkey}"),
+        None => format!("redis {version}"),
+    })
+}
+
+fn command_names(answer: &Value) -> HashSet<String> {
+    let mut names = HashSet::new();
+    for item in answer.items() {
+        let parts = item.items();
+        let Some(name) = parts.first().and_then(Value::text) else { continue };
+        names.insert(name.to_ascii_lowercase());
+        for sub in parts.get(9).map(Value::items).unwrap_or_default() {
+            if let Some(sub) = sub.items().first().and_then(Value::text) {
+                names.insert(sub.to_ascii_lowercase());
+            }
+        }
+    }
+    names
+}
+
+/// Makes this owner the only one, unless a newer one is there already.
+async fn fence(call: &mut Call, group: &GroupShared, owner: &Owner, password: &str) -> Result<(), AttachError> {
+    let key = group.reserved.epoch.as_bytes();
+    for _ in 0..10 {
+        let position = group.reserved.position.as_bytes();
+        let look = [vec![&b"WATCH"[..], key], vec![b"GET", key], vec![b"ACL", b"USERS"], vec![b"GET", position]];
+        let seen = call.ask_all(&look).await?;
+        if let Some(error) = seen.iter().find_map(Value::error) {
+            return Err(AttachError::Problem(permissions(&error)));
+        }
+        let users: Vec<Owner> = owners(&seen[2], &group.name).collect();
+        let fenced = seen[1].text().and_then(Owner::parse);
+        let position = seen[3].text().and_then(|t| t.parse::<Position>().ok()).map_or(0, |p| p.epoch);
+        if let Some(newer) = users.iter().chain(&fenced).filter(|other| *other > owner).max() {
+            return Err(AttachError::Fenced(newer.epoch));
+        }
+        if position > owner.epoch {
+            return Err(AttachError::Fenced(position));
+        }
+        if take(call, group, owner, password, &users).await? {
+            return Ok(());
+        }
+    }
+    Err(AttachError::Problem("another proxy is fencing it at the same time; trying again".into()))
+}
+
+/// `false`: the fence was changed since it was looked at.
+async fn take(
+    call: &mut Call,
+    group: &GroupShared,
+    owner: &Owner,
+    password: &str,
+    users: &[Owner],
+) -> Result<bool, AttachError> {
+    let value = format!("{}:{}", owner.epoch, owner.id);
+    let secret = format!(">{password}");
+    let user = owner.user(&group.name);
+    let older: Vec<String> = users.iter().filter(|o| *o != owner).map(|o| o.user(&group.name)).collect();
+    let mut commands: Vec<Vec<&[u8]>> = vec![
+        vec![b"MULTI"],
+        vec![b"SET", group.reserved.epoch.as_bytes(), value.as_bytes()],
+        vec![b"ACL", b"SETUSER", user.as_bytes(), b"reset", b"on", secret.as_bytes(), b"~*", b"&*", b"+@all"],
+    ];
+    if !older.is_empty() {
+        let mut delete: Vec<&[u8]> = vec![b"ACL", b"DELUSER"];
+        delete.extend(older.iter().map(|user| user.as_bytes()));
+        commands.push(delete);
+    }
+    commands.push(vec![b"EXEC"]);
+    let answers = call.ask_all(&commands).await?;
+    let exec = answers.last().cloned().unwrap_or(Value::Null);
+    let error = answers.iter().chain(exec.items()).find_map(Value::error);
+    match (exec, error) {
+        (_, Some(error)) => Err(AttachError::Problem(permissions(&error))),
+        (Value::Null, None) => Ok(false),
+        _ => Ok(true),
+    }
+}
+
+async fn standing(call: &mut Call, keys: &Reserved, run_id: &str, want_tail: bool) -> Result<Attachment, String> {
+    let position = keys.position.as_bytes();
+    let mut asked: Vec<Vec<&[u8]>> = vec![vec![b"GET", position], vec![b"GET", keys.run.as_bytes()]];
+    if want_tail {
+        asked.push(vec![b"LRANGE", keys.tail.as_bytes(), b"0", b"-1"]);
+    }
+    let answers = call.ask_all(&asked).await?;
+    if let Some(error) = answers.iter().find_map(Value::error) {
+        return Err(format!("its reserved keys cannot be read: {error}"));
+    }
+    let position = match answers[0].text() {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|()| format!("its position '{text}' cannot be read"))?),
+    };
+    let restarted = answers[1].text() != Some(run_id);
+    let elements = answers.get(2).map(Value::items).unwrap_or_default();
+    let tail = elements.iter().filter_map(|element| tail::parse(element.bytes()?)).collect();
+    Ok(Attachment { position, tail, restarted })
+}
+
+/// Digest of all data: equal for equal data, whatever the order of keys.
+async fn data(call: &mut Call, reserved: &Reserved) -> Result<Data, String> {
+    let mut data = Data { keys: 0, digest: 0 };
+    let mut cursor = b"0".to_vec();
+    let own = [&reserved.position, &reserved.tail, &reserved.run, &reserved.epoch];
+    loop {
+        let page = call.ask(&[b"SCAN", &cursor, b"COUNT", b"1000"]).await?;
+        if let Some(error) = page.error() {
+            return Err(permissions(&error));
+        }
+        let [next, keys] = page.items() else { return Err("it does not answer SCAN as expected".into()) };
+        let keys: Vec<_> = keys.items().iter().filter_map(Value::bytes).collect();
+        let foreign = |key: &&&bytes::Bytes| !own.iter().any(|own| own.as_bytes() == key.as_ref());
+        let keys: Vec<_> = keys.iter().filter(foreign).collect();
+        let asked: Vec<Vec<&[u8]>> =
+            keys.iter().flat_map(|key| [vec![&b"DUMP"[..], key], vec![b"PTTL", key]]).collect();
+        let answers = call.ask_all(&asked).await?;
+        for (key, pair) in keys.iter().zip(answers.chunks(2)) {
+            data.keys += 1;
+            data.digest = data.digest.wrapping_add(digest(key, pair));
+        }
+        cursor = next.bytes().map(|b| b.to_vec()).unwrap_or_default();
+        if cursor == b"0" || cursor.is_empty() {
+            return Ok(data);
+        }
+    }
+}
+
+/// A volatile key counts by name and value; its deadline cannot be read exactly on every version.
+fn digest(key: &[u8], pair: &[Value]) -> u64 {
+    let mut text = Vec::new();
+    encode_part(key, &mut text);
+    // The last ten bytes of a dump are its version and checksum.
+    let dump = pair[0].bytes().map(|dump| &dump[..dump.len().saturating_sub(10)]).unwrap_or_default();
+    encode_part(dump, &mut text);
+    text.push(u8::from(matches!(pair.get(1), Some(Value::Integer(ms)) if *ms >= 0)));
+    xxh3_64(&text)
+}
+
+fn encode_part(part: &[u8], out: &mut Vec<u8>) {
+    let mut buf = bytes::BytesMut::new();
+    encode::bulk(part, &mut buf);
+    out.extend_from_slice(&buf);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info_of(changes: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let base = [
+            ("redis_version", "7.0.15"),
+            ("redis_mode", "standalone"),
+            ("role", "master"),
+            ("maxmemory", "0"),
+            ("maxmemory_policy", "allkeys-lru"),
+        ];
+        base.iter().chain(changes).map(|(k, v)| (k.to_string(), v.to_string())).collect()
+    }
+
+    fn problem(changes: &[(&str, &str)]) -> String {
+        check(&info_of(changes), "h:1").expect_err("refused")
+    }
+
+    #[test]
+    fn servers_that_cannot_carry_a_log_are_told_why() {
+        assert_eq!(check(&info_of(&[]), "h:1"), Ok("redis 7.0.15".into()));
+        assert_eq!(check(&info_of(&[("valkey_version", "9.0.1")]), "h:1"), Ok("valkey 9.0.1".into()));
+        assert!(problem(&[("redis_version", "5.0.1")]).contains("6.2 or later"));
+        assert!(problem(&[("cluster_enabled", "1")]).contains("cluster node"));
+        assert!(problem(&[("role", "slave"), ("master_host", "a")]).contains("REPLICAOF NO ONE"));
+        assert!(problem(&[("maxmemory", "100")]).contains("CONFIG SET maxmemory-policy noeviction"));
+    }
+
+    #[test]
+    fn owners_rank_by_epoch_and_then_by_id() {
+        let owner = |text| Owner::parse(text).expect("valid");
+        assert!(owner("10:a") > owner("9:z"));
+        assert!(owner("9:b") > owner("9:a"));
+        assert_eq!(Owner::parse("x:a"), None);
+        let user = Value::Bulk(bytes::Bytes::from_static(b"quorate:g:3:xy"));
+        let other = Value::Bulk(bytes::Bytes::from_static(b"quorate:gg:4:xy"));
+        let found: Vec<Owner> = owners(&Value::Array(vec![user, other]), "g").collect();
+        assert_eq!(found, [owner("3:xy")]);
+    }
+}

@@ -1,0 +1,336 @@
+//! What is on its way to one backend, and what is expected back, in order.
+
+use bytes::{Bytes, BytesMut};
+use quorate_core::ordered::{Entry, Event, Replies};
+use quorate_wire::resp::{
+    Decoder, Framer, Limits, Outcome, ReplyError, Scanner, TransactionReader, encode, is_environment_error,
+};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+
+const SLICES: usize = 64;
+
+/// Commands that this backend did not accept: number within the send, and the error as replied.
+type Rejected = Vec<(u32, Bytes)>;
+
+enum Expect {
+    Transaction { reader: TransactionReader, entries: Vec<Arc<Entry>>, rejected: Rejected },
+    Read { left: u32, scanner: Scanner, at: usize, environment: bool, lost: bool },
+    /// Commands of our own whose replies nobody waits for.
+    Aside { left: u32, scanner: Scanner },
+}
+
+/// The ordered connection to one backend; outlives reconnects.
+pub struct Link {
+    replica: usize,
+    framer: Framer,
+    outgoing: RefCell<VecDeque<Bytes>>,
+    expected: RefCell<VecDeque<Expect>>,
+    socket: RefCell<Option<Rc<OwnedWriteHalf>>>,
+    writing: Cell<bool>,
+    dialect: Cell<u8>,
+    run_id: RefCell<String>,
+    closed: Cell<Option<&'static str>>,
+    close: Notify,
+}
+
+impl Link {
+    /// A link that is not connected.
+    pub fn new(replica: usize, framer: Framer) -> Self {
+        Self {
+            replica,
+            framer,
+            outgoing: RefCell::default(),
+            expected: RefCell::default(),
+            socket: RefCell::default(),
+            writing: Cell::new(false),
+            dialect: Cell::new(2),
+            run_id: RefCell::default(),
+            closed: Cell::new(None),
+            close: Notify::new(),
+        }
+    }
+
+    /// Takes a fresh connection into use.
+    pub fn open(&self, socket: OwnedWriteHalf, run_id: String) {
+        self.outgoing.borrow_mut().clear();
+        self.expected.borrow_mut().clear();
+        *self.socket.borrow_mut() = Some(Rc::new(socket));
+        *self.run_id.borrow_mut() = run_id;
+        self.dialect.set(2);
+        self.writing.set(false);
+        self.closed.set(None);
+    }
+
+    /// The run id of the server that it is connected to.
+    pub fn run_id(&self) -> String {
+        self.run_id.borrow().clone()
+    }
+
+    /// Asks for the connection to be closed.
+    pub fn close(&self, why: &'static str) {
+        self.closed.set(Some(why));
+        self.close.notify_one();
+    }
+
+    /// Waits until somebody asks for the connection to be closed, and says why.
+    pub async fn closing(&self) -> &'static str {
+        loop {
+            if let Some(why) = self.closed.take() {
+                return why;
+            }
+            self.close.notified().await;
+        }
+    }
+
+    /// Forgets the connection and everything on it.
+    pub fn shut(&self) {
+        self.socket.borrow_mut().take();
+        self.outgoing.borrow_mut().clear();
+        self.expected.borrow_mut().clear();
+    }
+
+    /// Is nothing expected back?
+    pub fn is_idle(&self) -> bool {
+        self.expected.borrow().is_empty()
+    }
+
+    fn is_open(&self) -> bool {
+        self.socket.borrow().is_some()
+    }
+
+    /// Makes the following replies speak this protocol version.
+    fn speak(&self, dialect: u8) {
+        if self.dialect.replace(dialect) != dialect {
+            self.aside(encode::command_bytes(&[b"HELLO", if dialect == 3 { b"3" } else { b"2" }]));
+        }
+    }
+
+    /// Queues a command of our own.
+    pub fn aside(&self, command: Bytes) {
+        if self.is_open() {
+            self.outgoing.borrow_mut().push_back(command);
+            self.expected.borrow_mut().push_back(Expect::Aside { left: 1, scanner: Scanner::default() });
+        }
+    }
+
+    /// Queues a read.
+    pub fn read(&self, payload: Bytes, commands: u32, dialect: u8) {
+        if !self.is_open() {
+            return;
+        }
+        self.speak(dialect);
+        self.outgoing.borrow_mut().push_back(payload);
+        let scanner = Scanner::default();
+        let expect = Expect::Read { left: commands, scanner, at: 0, environment: false, lost: false };
+        self.expected.borrow_mut().push_back(expect);
+    }
+
+    /// Queues entries.
+    pub fn transaction(&self, image: Vec<Bytes>, reader: TransactionReader, entries: Vec<Arc<Entry>>) {
+        if !self.is_open() {
+            return;
+        }
+        self.speak(entries.iter().find(|e| !e.is_empty()).map_or(2, |e| e.dialect));
+        self.outgoing.borrow_mut().extend(image);
+        self.expected.borrow_mut().push_back(Expect::Transaction { reader, entries, rejected: vec![] });
+    }
+
+    /// Writes what the socket takes; the rest follows when it takes more.
+    pub fn flush(self: &Rc<Self>) {
+        if self.writing.get() {
+            return;
+        }
+        let Some(socket) = self.socket.borrow().clone() else { return };
+        match self.write(&socket) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.writing.set(true);
+                tokio::task::spawn_local(self.clone().write_rest(socket));
+            }
+            Err(_) => self.close("writing to it failed"),
+        }
+    }
+
+    async fn write_rest(self: Rc<Self>, socket: Rc<OwnedWriteHalf>) {
+        let current = |link: &Link| link.socket.borrow().as_ref().is_some_and(|now| Rc::ptr_eq(now, &socket));
+        while current(&self) {
+            let writable = socket.writable().await;
+            if !current(&self) {
+                return;
+            }
+            match writable.and_then(|()| self.write(&socket)) {
+                Ok(true) => return self.writing.set(false),
+                Ok(false) => {}
+                Err(_) => return self.close("writing to it failed"),
+            }
+        }
+    }
+
+    fn write(&self, socket: &OwnedWriteHalf) -> io::Result<bool> {
+        let mut outgoing = self.outgoing.borrow_mut();
+        while !outgoing.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = outgoing.len().min(SLICES);
+            outgoing.iter().take(SLICES).enumerate().for_each(|(i, part)| slices[i] = IoSlice::new(part));
+            let mut written = match socket.try_write_vectored(&slices[..count]) {
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            while let Some(first) = outgoing.front_mut() {
+                if written < first.len() {
+                    bytes::Buf::advance(first, written);
+                    break;
+                }
+                written -= first.len();
+                outgoing.pop_front();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Turns what was read into events. Takes whole replies from the front of `buf`.
+    pub fn receive(self: &Rc<Self>, buf: &mut BytesMut, events: &mut Vec<Event>) -> Result<(), ReplyError> {
+        while !buf.is_empty() {
+            let mut expected = self.expected.borrow_mut();
+            let Some(front) = expected.front_mut() else {
+                let got = String::from_utf8_lossy(&buf[..buf.len().min(80)]).into_owned();
+                return Err(ReplyError::Unexpected { expected: "nothing".into(), got });
+            };
+            match front {
+                Expect::Aside { left, scanner } => {
+                    let Some(len) = scanner.next(buf)? else { return Ok(()) };
+                    let _ = buf.split_to(len);
+                    *left -= 1;
+                    if *left == 0 {
+                        expected.pop_front();
+                    }
+                }
+                Expect::Read { left, scanner, at, environment, lost } => {
+                    while *left > 0 {
+                        let Some(len) = scanner.next(&buf[*at..])? else { return Ok(()) };
+                        *environment |= buf[*at] == b'-' && is_environment_error(&buf[*at..*at + len]);
+                        *at += len;
+                        *left -= 1;
+                    }
+                    let bytes = buf.split_to(*at).freeze();
+                    let replica = self.replica;
+                    events.push(match *lost || *environment {
+                        true => Event::ReadLost { replica },
+                        false => Event::Read { replica, bytes },
+                    });
+                    expected.pop_front();
+                }
+                Expect::Transaction { reader, .. } => {
+                    let Some(outcome) = reader.read(buf)? else { return Ok(()) };
+                    let Some(Expect::Transaction { entries, rejected, .. }) = expected.pop_front() else { continue };
+                    drop(expected);
+                    self.transacted(outcome, entries, rejected, events)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn transacted(
+        self: &Rc<Self>,
+        outcome: Outcome,
+        entries: Vec<Arc<Entry>>,
+        rejected: Rejected,
+        events: &mut Vec<Event>,
+    ) -> Result<(), ReplyError> {
+        let replica = self.replica;
+        match outcome {
+            Outcome::Applied(replies) => {
+                let replies = if rejected.is_empty() { replies } else { splice(&entries, &replies, &rejected) };
+                events.push(Event::Applied { replica, replies });
+            }
+            Outcome::Refused(error) => {
+                self.lose_reads();
+                events.push(Event::Refused { replica, error });
+            }
+            Outcome::Rejected(more) => {
+                self.lose_reads();
+                self.without(entries, rejected, more)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads behind entries that were not applied saw too little.
+    fn lose_reads(&self) {
+        for expect in self.expected.borrow_mut().iter_mut() {
+            if let Expect::Read { lost, .. } = expect {
+                *lost = true;
+            }
+        }
+    }
+
+    /// Sends the entries again without the commands that the backend does not accept: their
+    /// errors are their replies, and nothing of the first try was applied.
+    fn without(self: &Rc<Self>, entries: Vec<Arc<Entry>>, before: Rejected, more: Rejected) -> Result<(), ReplyError> {
+        let commands = commands(&entries);
+        let total = commands.len() as u32;
+        if !before.is_empty() || more.iter().any(|(n, _)| *n >= total) {
+            let got = more.first().map(|(_, e)| String::from_utf8_lossy(e).into_owned()).unwrap_or_default();
+            return Err(ReplyError::Unexpected { expected: "the transaction to be accepted".into(), got });
+        }
+        let is_rejected = |n: usize| more.iter().any(|(r, _)| *r as usize == n);
+        let kept: Vec<Bytes> =
+            commands.into_iter().enumerate().filter(|(n, _)| !is_rejected(*n)).map(|(_, c)| c).collect();
+        let image = self.framer.frame_commands(&entries, &kept);
+        let reader = self.framer.reader_of(&entries, kept.len() as u32);
+        self.outgoing.borrow_mut().extend(image);
+        self.expected.borrow_mut().push_back(Expect::Transaction { reader, entries, rejected: more });
+        self.flush();
+        Ok(())
+    }
+}
+
+/// The single commands of the entries.
+fn commands(entries: &[Arc<Entry>]) -> Vec<Bytes> {
+    let mut found = Vec::new();
+    for entry in entries {
+        let mut whole = BytesMut::with_capacity(entry.len());
+        entry.payload.iter().for_each(|part| whole.extend_from_slice(part));
+        let mut rest = whole.freeze();
+        let limits = Limits { bulk: usize::MAX >> 1, args: usize::MAX >> 1, inline: 64, frame: usize::MAX >> 1 };
+        let mut decoder = Decoder::default();
+        while let Ok(Some(frame)) = decoder.next(&rest, &limits) {
+            found.push(rest.split_to(frame.len));
+        }
+    }
+    found
+}
+
+/// Puts the errors of rejected commands where their replies would have been.
+fn splice(entries: &[Arc<Entry>], replies: &[Replies], rejected: &Rejected) -> Vec<Replies> {
+    let empty = Replies::default();
+    let flat = replies.first().unwrap_or(&empty);
+    let (mut taken, mut number) = (0, 0);
+    let mut result = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let mut bytes = BytesMut::new();
+        let mut ends = Vec::with_capacity(entry.commands as usize);
+        for _ in 0..entry.commands {
+            match rejected.iter().find(|(n, _)| *n == number) {
+                Some((_, error)) => bytes.extend_from_slice(error),
+                None => {
+                    bytes.extend_from_slice(&flat.slice(taken, 1).unwrap_or_default());
+                    taken += 1;
+                }
+            }
+            ends.push(bytes.len() as u32);
+            number += 1;
+        }
+        result.push(Replies { bytes: bytes.freeze(), ends });
+    }
+    result
+}

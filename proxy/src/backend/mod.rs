@@ -1,0 +1,10 @@
+//! The server side: one ordered connection to each backend of a group.
+//!
+//! `attach` checks, fences and asks where the backend stands; `link` then carries what the
+//! core sends and reports what comes back. Neither decides anything.
+
+pub mod attach;
+pub mod call;
+pub mod embedded;
+pub mod link;
+pub mod serve;

@@ -1,0 +1,196 @@
+//! The life of one backend's connection: attach, serve, lose, wait, again.
+
+use super::attach::{AttachError, Attached, Data, Owner, attach};
+use super::link::Link;
+use crate::config::Backend;
+use crate::drive::Driver;
+use crate::group::{GroupShared, Missing};
+use bytes::BytesMut;
+use quorate_core::ordered::{Event, Phase};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// An idle connection is asked this often whether it lives, and must answer as quickly.
+const PROBE: Duration = Duration::from_secs(1);
+const READ_SPACE: usize = 64 << 10;
+
+/// What the backends of one group know of each other while they attach.
+#[derive(Default)]
+pub struct Peers {
+    commands: RefCell<Vec<Option<HashSet<String>>>>,
+    data: RefCell<Vec<Option<Data>>>,
+}
+
+impl Peers {
+    /// For `count` backends.
+    pub fn new(count: usize) -> Self {
+        Self { commands: RefCell::new(vec![None; count]), data: RefCell::new(vec![None; count]) }
+    }
+
+    /// Enters what a backend has, and works out what some backend lacks.
+    fn learn(&self, replica: usize, commands: &HashSet<String>, shared: &GroupShared) {
+        self.commands.borrow_mut()[replica] = Some(commands.clone());
+        let all = self.commands.borrow();
+        let lacks = |name: &str| all.iter().flatten().any(|has| !has.contains(name));
+        shared.missing.store(Arc::new(Missing::new(|command| lacks(command.name))));
+    }
+
+    /// Backends without a position must hold the same data before a log begins over it.
+    fn compare(&self, replica: usize, data: Option<Data>) -> Result<(), String> {
+        let mut all = self.data.borrow_mut();
+        all[replica] = data;
+        let known: Vec<Data> = all.iter().flatten().copied().collect();
+        let (Some(own), Some(other)) = (data, known.iter().find(|d| Some(**d) != data)) else { return Ok(()) };
+        let counts = (own.keys, other.keys);
+        all.iter_mut().for_each(|d| *d = None);
+        Err(format!(
+            "the backends hold different data ({} keys here, {} on another); empty them, or make them equal with \
+             'REPLICAOF' of the one to keep and then 'REPLICAOF NO ONE'",
+            counts.0, counts.1
+        ))
+    }
+}
+
+/// What one backend's task needs.
+pub struct Attendant {
+    /// Index of the replica.
+    pub replica: usize,
+    /// How to reach it.
+    pub backend: Backend,
+    /// Its group.
+    pub shared: Arc<GroupShared>,
+    /// The group's driver.
+    pub driver: Rc<RefCell<Driver>>,
+    /// Its connection.
+    pub link: Rc<Link>,
+    /// The other backends.
+    pub peers: Rc<Peers>,
+    /// In whose name.
+    pub owner: Owner,
+    /// Password of the owner's user.
+    pub password: String,
+}
+
+impl Attendant {
+    /// Keeps the backend attached until its group is fenced or taken over anew.
+    pub async fn run(self) {
+        let mut wait = FIRST_WAIT;
+        let mut last_problem = String::new();
+        while !self.is_over() {
+            let recovering = self.driver.borrow().group().phase() == Phase::Recovering;
+            match self.attach(recovering).await {
+                Ok(attached) => {
+                    let since = Instant::now();
+                    let why = self.serve(attached).await;
+                    self.note(&why);
+                    tracing::warn!(group = self.shared.name, replica = self.backend.name, why, "lost a backend");
+                    if since.elapsed() > LONGEST_WAIT {
+                        wait = FIRST_WAIT;
+                    }
+                    last_problem.clear();
+                }
+                Err(AttachError::Fenced(by)) => {
+                    self.note(&format!("fenced by epoch {by}"));
+                    return self.driver.borrow_mut().fenced(by);
+                }
+                Err(AttachError::Problem(problem)) => {
+                    self.note(&problem);
+                    // The same problem once; then silence until it changes.
+                    if problem != last_problem {
+                        tracing::warn!(group = self.shared.name, replica = self.backend.name, problem, "cannot attach");
+                        last_problem = problem;
+                    }
+                }
+            }
+            sleep(jittered(wait)).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let driver = self.driver.borrow();
+        driver.superseded().is_some() || matches!(driver.group().phase(), Phase::Fenced { .. })
+    }
+
+    fn note(&self, problem: &str) {
+        self.shared.note(self.replica, |facts| facts.problem = problem.to_string());
+    }
+
+    async fn attach(&self, recovering: bool) -> Result<Attached, AttachError> {
+        let attached = attach(&self.backend, &self.shared, &self.owner, &self.password, recovering).await?;
+        self.peers.learn(self.replica, &attached.commands, &self.shared);
+        self.peers.compare(self.replica, attached.data)?;
+        Ok(attached)
+    }
+
+    /// Serves until the connection ends; the reason, in words.
+    async fn serve(&self, attached: Attached) -> String {
+        let Attached { stream, attachment, run_id, server, address, .. } = attached;
+        self.shared.note(self.replica, |facts| {
+            facts.server = server;
+            facts.address = address;
+            facts.problem.clear();
+        });
+        let (mut reader, writer) = stream.into_split();
+        self.link.open(writer, run_id);
+        self.driver.borrow_mut().run([Event::Attached { replica: self.replica, attachment }]);
+        let why = self.carry(&mut reader).await;
+        self.link.shut();
+        self.driver.borrow_mut().run([Event::Disconnected { replica: self.replica }]);
+        why
+    }
+
+    async fn carry(&self, reader: &mut OwnedReadHalf) -> String {
+        let mut buf = BytesMut::new();
+        let mut events = Vec::new();
+        let mut probe = interval(PROBE);
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut probed = false;
+        loop {
+            if buf.capacity() - buf.len() < READ_SPACE / 4 {
+                buf.reserve(READ_SPACE.max(buf.len()));
+            }
+            tokio::select! {
+                biased;
+                read = reader.read_buf(&mut buf) => {
+                    probed = false;
+                    match read {
+                        Ok(0) => return "it closed the connection".into(),
+                        Ok(_) => {}
+                        Err(error) => return format!("reading failed: {error}"),
+                    }
+                    if let Err(error) = self.link.receive(&mut buf, &mut events) {
+                        return format!("its answer makes no sense: {error}");
+                    }
+                    self.driver.borrow_mut().run(events.drain(..));
+                }
+                why = self.link.closing() => return why.to_string(),
+                _ = probe.tick() => {
+                    // The core watches requests; this watches silence.
+                    if probed {
+                        return "it answers no PING".into();
+                    }
+                    if self.link.is_idle() {
+                        probed = true;
+                        self.link.aside(bytes::Bytes::from_static(b"*1\r\n$4\r\nPING\r\n"));
+                        self.link.flush();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Between a half and the whole, so that many proxies do not come back in step.
+fn jittered(wait: Duration) -> Duration {
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), wait.as_micros());
+    wait / 2 + wait.mul_f64((random % 1000) as f64 / 2000.0)
+}

@@ -1,0 +1,107 @@
+//! `quorate status`: what a running proxy says of itself.
+
+use super::{Exit, Format, default_config, load};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST: u64 = 16 << 20;
+
+/// The state of a running proxy.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Its admin endpoint; taken from the configuration when left out
+    #[arg(long, value_name = "HOST:PORT")]
+    at: Option<String>,
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value_os_t = default_config())]
+    config: PathBuf,
+}
+
+pub(super) fn main(args: Args, format: Format) -> Exit {
+    let at = match endpoint(&args) {
+        Ok(at) => at,
+        Err(exit) => return exit,
+    };
+    let status = match fetch(&at, "/status") {
+        Ok((200, body)) => body,
+        Ok((code, _)) => return unreachable(&format!("{at} answers {code}; is it the [admin] address?")),
+        Err(problem) => return unreachable(&problem),
+    };
+    let Ok(value) = serde_json::from_str::<Value>(&status) else {
+        return unreachable(&format!("{at} does not answer as a proxy would"));
+    };
+    match format {
+        Format::Json => println!("{value:#}"),
+        Format::Text => print!("{}", text(&value)),
+    }
+    let writable = |group: &Value| group["writable"].as_bool() == Some(true);
+    let all = value["groups"].as_array().is_some_and(|groups| groups.iter().all(writable));
+    if all { Exit::Done } else { Exit::No }
+}
+
+fn unreachable(problem: &str) -> Exit {
+    eprintln!("quorate: {problem}");
+    Exit::Unreachable
+}
+
+fn endpoint(args: &Args) -> Result<String, Exit> {
+    if let Some(at) = &args.at {
+        return Ok(at.clone());
+    }
+    match load(&args.config)?.config.admin {
+        Some(admin) => Ok(admin.address.to_string()),
+        None => {
+            eprintln!("quorate: {} has no [admin] section; add one, or use --at", args.config.display());
+            Err(Exit::Config)
+        }
+    }
+}
+
+/// A GET of a small local page: the status code and the body.
+pub(super) fn fetch(at: &str, path: &str) -> Result<(u16, String), String> {
+    let failed = |error: std::io::Error| format!("cannot reach the admin endpoint {at}: {error}");
+    let mut addresses = at.to_socket_addrs().map_err(failed)?;
+    let address = addresses.next().ok_or_else(|| format!("{at} is no address"))?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(failed)?;
+    let mut answer = String::new();
+    stream.take(LONGEST).read_to_string(&mut answer).map_err(failed)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{at} does not speak HTTP"))?;
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((code.ok_or_else(|| format!("{at} does not speak HTTP"))?, body.to_string()))
+}
+
+fn text(status: &Value) -> String {
+    let mut out = format!("quorate {}, {} clients\n", word(&status["version"]), status["connections"]);
+    for group in status["groups"].as_array().into_iter().flatten() {
+        let phase = match &group["phase"] {
+            Value::String(phase) => phase.clone(),
+            _ => format!("FENCED by epoch {}: another proxy owns this group", group["fenced_by"]),
+        };
+        let writable = if group["writable"].as_bool() == Some(true) { "writable" } else { "NOT WRITABLE" };
+        out += &format!("\ngroup {}: {phase}, {writable}\n", word(&group["name"]));
+        out += &format!("  epoch {}, policy {}\n", group["epoch"], word(&group["policy"]));
+        out += &format!("  log at entry {}, committed to {}", group["head"], group["committed"]);
+        out += &format!(", catch-up from {} in memory\n", group["log_from"]);
+        for replica in group["replicas"].as_array().into_iter().flatten() {
+            let (name, state) = (word(&replica["name"]), word(&replica["state"]));
+            let server = format!("{} {}", word(&replica["server"]), word(&replica["address"]));
+            out += &format!("  {name:<10} {state:<8} applied {:<8} owed {:<6} {server}\n", replica["applied"], replica["lag"]);
+            let problem = word(&replica["problem"]);
+            if !problem.is_empty() {
+                out += &format!("             {problem}\n");
+            }
+        }
+    }
+    out
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_string()
+}

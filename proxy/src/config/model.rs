@@ -1,0 +1,536 @@
+//! The configuration as the rest of the proxy sees it: validated, plain types, defaults filled in.
+//!
+//! Values can be made in Rust code as well; [`super::parse`] is the only door for text.
+
+use super::address::Address;
+use super::place::Place;
+use super::secret::Secret;
+use super::units::format_duration;
+use quorate_core::plan::ReadPick;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that one proxy is told.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Config {
+    /// Where clients connect, by name.
+    pub listeners: Vec<Listener>,
+    /// The servers, by name.
+    pub backends: Vec<Backend>,
+    /// Which backends hold the same data, by name.
+    pub groups: Vec<Group>,
+    /// Where metrics, health and the API are served; `None` for nowhere.
+    pub admin: Option<Admin>,
+    /// Where epochs are kept.
+    pub state: State,
+    /// The process itself.
+    pub proxy: Proxy,
+    /// What is logged, and how.
+    pub log: Log,
+    /// What `check` must find to be true, in file order.
+    pub expectations: Vec<Expectation>,
+}
+
+impl Config {
+    /// The listener of that name.
+    pub fn listener(&self, name: &str) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.name == name)
+    }
+
+    /// The backend of that name.
+    pub fn backend(&self, name: &str) -> Option<&Backend> {
+        self.backends.iter().find(|backend| backend.name == name)
+    }
+
+    /// The group of that name.
+    pub fn group(&self, name: &str) -> Option<&Group> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    /// The backends of a group, in the order of its replicas; what is not configured is left out.
+    pub fn replicas<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Backend> {
+        group.replicas.iter().filter_map(|name| self.backend(name))
+    }
+}
+
+/// `[listen.NAME]`: one address that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Listener {
+    /// Name from the configuration.
+    pub name: String,
+    /// Where to bind; port 0 lets the system choose.
+    pub address: Address,
+    /// The group that requests go to.
+    pub group: String,
+    /// What clients must send with AUTH; `None` lets everyone in.
+    pub password: Option<Secret>,
+    /// The most clients at the same time.
+    pub max_clients: u32,
+    /// Largest single argument of a request, in bytes.
+    pub max_request: u64,
+    /// Largest whole command, all arguments together, in bytes.
+    pub max_command: u64,
+    /// Replies that one client may leave unread before it is closed, in bytes.
+    pub output_limit: u64,
+    /// A client that is silent for this long is closed; zero means never.
+    #[serde(serialize_with = "duration_text")]
+    pub idle_timeout: Duration,
+    /// Where the section's address stands.
+    #[serde(skip)]
+    pub at: Place,
+}
+
+impl Listener {
+    /// A listener with every default.
+    pub fn new(name: impl Into<String>, address: Address, group: impl Into<String>) -> Self {
+        Listener {
+            name: name.into(),
+            address,
+            group: group.into(),
+            password: None,
+            max_clients: 10_000,
+            max_request: 512 << 20,
+            max_command: 1 << 30,
+            output_limit: 256 << 20,
+            idle_timeout: Duration::ZERO,
+            at: Place::NOWHERE,
+        }
+    }
+}
+
+/// What kind of server a backend is: the scheme of its URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackendKind {
+    /// Redis or Valkey, RESP over TCP.
+    Redis,
+}
+
+impl BackendKind {
+    /// The URL scheme.
+    pub fn name(self) -> &'static str {
+        match self {
+            BackendKind::Redis => "redis",
+        }
+    }
+}
+
+/// `[backend.NAME]`: one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Backend {
+    /// Name from the configuration.
+    pub name: String,
+    /// Kind of server.
+    pub kind: BackendKind,
+    /// Network paths to the one server, tried in turn. Never empty.
+    pub addresses: Vec<Address>,
+    /// User to log in as; `None` for the server's default user.
+    pub username: Option<String>,
+    /// Password to log in with.
+    pub password: Option<Secret>,
+    /// Failure domain; empty where none was given.
+    pub zone: String,
+    /// Rack; empty where none was given.
+    pub rack: String,
+    /// Relative share of reads.
+    pub weight: u16,
+    /// Free labels that policies see.
+    pub labels: BTreeMap<String, String>,
+    /// Time for one attempt to connect.
+    #[serde(serialize_with = "duration_text")]
+    pub connect_timeout: Duration,
+    /// Where the section's URL stands.
+    #[serde(skip)]
+    pub at: Place,
+}
+
+impl Backend {
+    /// A Redis backend with every default.
+    pub fn new(name: impl Into<String>, address: Address) -> Self {
+        Backend {
+            name: name.into(),
+            kind: BackendKind::Redis,
+            addresses: vec![address],
+            username: None,
+            password: None,
+            zone: String::new(),
+            rack: String::new(),
+            weight: 1,
+            labels: BTreeMap::new(),
+            connect_timeout: Duration::from_secs(1),
+            at: Place::NOWHERE,
+        }
+    }
+}
+
+/// How a group keeps its replicas equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// One total order of writes for the group.
+    #[default]
+    Ordered,
+}
+
+/// What an acknowledged write has been put on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// The replicas of its quorum.
+    #[default]
+    Replicas,
+}
+
+/// How many replicas a write waits for, where the user said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WriteQuorum {
+    /// This many.
+    Count(u8),
+    /// More than half.
+    Majority,
+    /// All.
+    All,
+}
+
+impl WriteQuorum {
+    /// As a policy's settings say it: a number, `"majority"` or `"all"`.
+    pub fn setting(self) -> Value {
+        match self {
+            WriteQuorum::Count(count) => Value::from(count),
+            WriteQuorum::Majority => Value::from("majority"),
+            WriteQuorum::All => Value::from("all"),
+        }
+    }
+
+    /// How many of `replicas` that is.
+    pub fn needed(self, replicas: usize) -> usize {
+        match self {
+            WriteQuorum::Count(count) => usize::from(count),
+            WriteQuorum::Majority => replicas / 2 + 1,
+            WriteQuorum::All => replicas,
+        }
+    }
+}
+
+/// `[group.NAME]`: the backends that hold the same data.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Group {
+    /// Name from the configuration.
+    pub name: String,
+    /// Names of backends; their order is the order of preference.
+    pub replicas: Vec<String>,
+    /// Who decides where requests go.
+    pub policy: Policy,
+    /// How the replicas are kept equal.
+    pub mode: Mode,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// Setting for a bundled policy; `None` leaves it to the policy.
+    pub write_quorum: Option<WriteQuorum>,
+    /// Setting for a bundled policy; `None` leaves it to the policy.
+    pub read_pick: Option<ReadPick>,
+    /// Time until the client gets an error; `None` leaves it to the policy.
+    #[serde(serialize_with = "optional_duration_text")]
+    pub deadline: Option<Duration>,
+    /// Time until a read is tried on another replica; `None` leaves it to the policy.
+    #[serde(serialize_with = "optional_duration_text")]
+    pub per_try: Option<Duration>,
+    /// Keep the last entries inside each backend, so that a fail-over finds them.
+    pub tail: bool,
+    /// How many entries the tail holds.
+    pub tail_entries: u32,
+    /// Entries kept in memory to feed lagging replicas, in bytes.
+    pub log_memory: u64,
+    /// Writes that wait to be ordered, in bytes; above it, new ones are refused.
+    pub queue_memory: u64,
+    /// Allow write quorums that do not intersect, which can lose acknowledged writes.
+    pub weak_writes: bool,
+    /// Where the group's values stand.
+    #[serde(skip)]
+    pub at: GroupPlaces,
+}
+
+/// Where the values of a group stand, for problems that later passes find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupPlaces {
+    /// The name in the section's head.
+    pub name: Place,
+    /// The list of replicas.
+    pub replicas: Place,
+    /// The policy; the name where none was given.
+    pub policy: Place,
+    /// `write-quorum`; the policy where none was given.
+    pub write_quorum: Place,
+    /// `read-pick`; the policy where none was given.
+    pub read_pick: Place,
+}
+
+impl Group {
+    /// A group with every default: majority writes, ordered.
+    pub fn new(name: impl Into<String>, replicas: Vec<String>) -> Self {
+        Group {
+            name: name.into(),
+            replicas,
+            policy: Policy::default(),
+            mode: Mode::Ordered,
+            durability: Durability::Replicas,
+            write_quorum: None,
+            read_pick: None,
+            deadline: None,
+            per_try: None,
+            tail: true,
+            tail_entries: 128,
+            log_memory: 256 << 20,
+            queue_memory: 128 << 20,
+            weak_writes: false,
+            at: GroupPlaces::default(),
+        }
+    }
+
+    /// What the policy is configured with: its own settings, and the group's plain ones as
+    /// `write-quorum`, `read-pick`, `deadline-ms` and `per-try-ms`.
+    pub fn policy_settings(&self) -> Map<String, Value> {
+        let ms = |duration: Duration| Value::from(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX));
+        let pick = |pick| serde_json::to_value(pick).expect("a unit variant is a string");
+        let plain = [
+            ("write-quorum", self.write_quorum.map(WriteQuorum::setting)),
+            ("read-pick", self.read_pick.map(pick)),
+            ("deadline-ms", self.deadline.map(ms)),
+            ("per-try-ms", self.per_try.map(ms)),
+        ];
+        let plain = plain.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?)));
+        self.policy.settings.clone().into_iter().chain(plain).collect()
+    }
+}
+
+/// Where a policy comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicySource {
+    /// One of [`super::BUNDLED_POLICIES`].
+    Bundled(String),
+    /// A component in a file.
+    Wasm(PathBuf),
+}
+
+/// Who decides where a group's requests go.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Policy {
+    /// The component.
+    pub source: PolicySource,
+    /// Digest that the component must have, as 64 lower-case hexadecimal digits.
+    pub sha256: Option<String>,
+    /// The policy's own settings; see [`Group::policy_settings`].
+    pub settings: Map<String, Value>,
+    /// What the component may use.
+    pub limits: PolicyLimits,
+}
+
+impl Policy {
+    /// A bundled policy with every default.
+    pub fn bundled(name: impl Into<String>) -> Self {
+        Policy {
+            source: PolicySource::Bundled(name.into()),
+            sha256: None,
+            settings: Map::new(),
+            limits: PolicyLimits::default(),
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy::bundled("majority")
+    }
+}
+
+/// What a policy's component may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PolicyLimits {
+    /// Memory of one instance, in bytes.
+    pub memory: u64,
+    /// Time for one call that builds a table.
+    #[serde(serialize_with = "duration_text")]
+    pub deadline: Duration,
+    /// Time for one call that decides a request.
+    #[serde(serialize_with = "duration_text")]
+    pub decide_deadline: Duration,
+}
+
+impl Default for PolicyLimits {
+    fn default() -> Self {
+        PolicyLimits {
+            memory: 16 << 20,
+            deadline: Duration::from_secs(1),
+            decide_deadline: Duration::from_millis(5),
+        }
+    }
+}
+
+/// `[admin]`: metrics, health, API and page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Admin {
+    /// Where to bind; port 0 lets the system choose.
+    pub address: Address,
+    /// Where the address stands.
+    #[serde(skip)]
+    pub at: Place,
+}
+
+/// `[state]`: what survives a restart of the proxy. Losing it loses no acknowledged write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct State {
+    /// The folder.
+    pub dir: PathBuf,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State { dir: PathBuf::from("quorate-state") }
+    }
+}
+
+/// `[proxy]`: the process itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Proxy {
+    /// Threads that serve clients, 1 to 64.
+    pub workers: usize,
+    /// The zone that this proxy runs in; empty where none was given.
+    pub zone: String,
+    /// Time for clients to finish when the proxy stops.
+    #[serde(serialize_with = "duration_text")]
+    pub drain_timeout: Duration,
+    /// Where the zone stands.
+    #[serde(skip)]
+    pub at: Place,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Proxy {
+            workers: cores.clamp(1, 64),
+            zone: String::new(),
+            drain_timeout: Duration::from_secs(10),
+            at: Place::NOWHERE,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The least important lines that are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    /// Lower-case name, as `tracing` filters read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+/// `[log]`: what is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// The least important lines that are logged.
+    pub level: LogLevel,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Done, or answered.
+    Applied,
+    /// Never takes effect.
+    Refused,
+    /// May take effect.
+    Unknown,
+}
+
+/// `[[expect]]`: a request and what must become of it. Evaluated elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Expectation {
+    /// What it is about, in words; the request where none was given.
+    pub name: String,
+    /// A command line, such as `SET k v`.
+    pub request: String,
+    /// The group that it is sent to.
+    pub group: String,
+    /// Replicas that are down.
+    pub down: Vec<String>,
+    /// What must become of it.
+    pub outcome: Outcome,
+    /// Replicas that must be owed the write afterwards; `None` if that does not matter.
+    pub hints: Option<Vec<String>>,
+    /// Where its values stand.
+    #[serde(skip)]
+    pub at: ExpectationPlaces,
+}
+
+/// Where the values of an expectation stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExpectationPlaces {
+    /// The whole expectation: its name, or else its request.
+    pub name: Place,
+    /// The request.
+    pub request: Place,
+    /// The outcome.
+    pub outcome: Place,
+    /// The hints; the outcome where none were given.
+    pub hints: Place,
+}
+
+/// Durations are written as the file has them.
+fn duration_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format_duration(*duration))
+}
+
+fn optional_duration_text<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    duration.map(format_duration).serialize(serializer)
+}

@@ -1,0 +1,207 @@
+//! The driver of one group: events to the core, effects to sockets. A few lines on purpose.
+
+use crate::backend::link::Link;
+use crate::group::{BackendFacts, GroupShared};
+use crate::worker::{Clock, Mail, Mailbox, Worker};
+use bytes::Bytes;
+use quorate_core::ordered::{Answer, Effects, Event, Group, Note, Now, Outgoing, ReplicaState, StaleReason};
+use quorate_wire::resp::{Framer, encode};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+/// See the module's head.
+pub struct Driver {
+    group: Group,
+    shared: Arc<GroupShared>,
+    framer: Framer,
+    clock: Clock,
+    links: Vec<Rc<Link>>,
+    /// The worker whose thread this is, and its index.
+    here: (Weak<Worker>, usize),
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    events: Vec<Event>,
+    fx: Effects,
+    /// The transaction written last, usually the same for every replica.
+    image: Option<((u64, u64), Vec<Bytes>)>,
+    superseded: Option<u64>,
+}
+
+impl Driver {
+    /// A driver for a new sequencer.
+    pub fn new(
+        group: Group,
+        shared: Arc<GroupShared>,
+        framer: Framer,
+        clock: Clock,
+        links: Vec<Rc<Link>>,
+        here: (Weak<Worker>, usize),
+        mailboxes: Arc<[Arc<Mailbox>]>,
+    ) -> Self {
+        let (events, fx) = (Vec::new(), Effects::default());
+        Self { group, shared, framer, clock, links, here, mailboxes, events, fx, image: None, superseded: None }
+    }
+
+    /// Begins again under a later epoch, before the group ever served.
+    pub fn restart(&mut self, epoch: u64, expects_history: bool) {
+        self.group.restart(epoch, expects_history);
+        self.image = None;
+        self.superseded = None;
+    }
+
+    /// The sequencer.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Makes plans known; the numbers by which requests must name them.
+    pub fn adopt_plans(&mut self, plans: &[quorate_core::plan::Plan]) -> Vec<u16> {
+        self.group.adopt_plans(plans)
+    }
+
+    /// A greater epoch was met before this one served: the group must be taken over anew.
+    pub fn superseded(&self) -> Option<u64> {
+        self.superseded
+    }
+
+    /// A greater epoch was met at a backend.
+    pub fn fenced(&mut self, by: u64) {
+        use quorate_core::ordered::Phase;
+        match self.group.phase() {
+            Phase::Recovering | Phase::Barrier => self.superseded = self.superseded.max(Some(by)),
+            Phase::Serving | Phase::Fenced { .. } => {
+                self.shared.set_fenced(by);
+                self.run([Event::Fenced { by }]);
+            }
+        }
+    }
+
+    /// One step of the core, and all that follows from it.
+    pub fn run(&mut self, events: impl IntoIterator<Item = Event>) {
+        self.events.extend(events);
+        let now = Now { us: self.clock.now_us(), unix_ms: self.clock.unix_ms() };
+        self.group.step(now, &mut self.events, &mut self.fx);
+        self.send();
+        self.answer();
+        self.note();
+        for (i, why) in std::mem::take(&mut self.fx.drops) {
+            self.links[i].close(why);
+        }
+    }
+
+    fn send(&mut self) {
+        let mut written: u64 = 0;
+        for (i, outgoing) in self.fx.sends.drain(..) {
+            let link = &self.links[i];
+            written |= 1 << i;
+            match outgoing {
+                Outgoing::Read { payload, commands, dialect } => link.read(payload, commands, dialect),
+                Outgoing::Entries(entries) => {
+                    let range = (entries[0].position.seq, entries[entries.len() - 1].position.seq);
+                    let image = match &self.image {
+                        Some((of, image)) if *of == range => image.clone(),
+                        _ => self.framer.frame(&entries),
+                    };
+                    self.image = Some((range, image.clone()));
+                    link.transaction(image, self.framer.reader(&entries), entries);
+                }
+            }
+        }
+        quorate_core::rule::indices(written).for_each(|i| self.links[i].flush());
+    }
+
+    fn answer(&mut self) {
+        if self.fx.answers.is_empty() {
+            return;
+        }
+        let count = self.mailboxes.len();
+        if count == 1 {
+            return self.deliver(self.here.1, Vec::new());
+        }
+        let mut by_worker: Vec<Vec<Answer>> = vec![Vec::new(); count];
+        self.fx.answers.drain(..).for_each(|answer| by_worker[answer.session as usize % count].push(answer));
+        for (worker, answers) in by_worker.into_iter().enumerate().filter(|(_, answers)| !answers.is_empty()) {
+            self.deliver(worker, answers);
+        }
+    }
+
+    /// With one worker the effects' own list is taken as it is.
+    fn deliver(&mut self, worker: usize, answers: Vec<Answer>) {
+        let answers = if answers.is_empty() { std::mem::take(&mut self.fx.answers) } else { answers };
+        let group = self.shared.index;
+        if worker != self.here.1 {
+            return self.mailboxes[worker].post(Mail::Answers(group, answers));
+        }
+        if let Some(here) = self.here.0.upgrade() {
+            here.deliver(group, answers);
+        }
+    }
+
+    fn note(&mut self) {
+        for note in std::mem::take(&mut self.fx.notes) {
+            self.shared.counters.note(&note);
+            self.log(&note);
+            match note {
+                Note::State { replica, now: ReplicaState::InSync, .. } => self.record_run(replica),
+                // Its position claims a log that its data does not have.
+                Note::Stale { replica, reason: StaleReason::Outvoted } => self.forget_position(replica),
+                _ => {}
+            }
+        }
+    }
+
+    /// It holds all that is committed again: from now on it remembers as this run.
+    fn record_run(&self, replica: usize) {
+        let link = &self.links[replica];
+        let key = self.shared.reserved.run.as_bytes();
+        let run = link.run_id();
+        link.aside(encode::command_bytes(&[b"SET", key, run.as_bytes()]));
+        link.flush();
+    }
+
+    fn forget_position(&self, replica: usize) {
+        let link = &self.links[replica];
+        link.aside(encode::command_bytes(&[b"DEL", self.shared.reserved.position.as_bytes()]));
+        link.flush();
+    }
+
+    fn log(&self, note: &Note) {
+        let group = self.shared.name.as_str();
+        let name = |i: &usize| self.shared.replica(*i);
+        match note {
+            Note::State { replica, was, now } => {
+                tracing::info!(group, replica = name(replica), was = was.name(), now = now.name(), "replica");
+            }
+            Note::Serving => tracing::info!(group, epoch = self.group.epoch(), "serving"),
+            Note::Fenced { by } => tracing::error!(
+                group,
+                epoch = self.group.epoch(),
+                by,
+                "fenced: a newer proxy owns this group; this one stopped serving it"
+            ),
+            Note::Divergence { seq, replica, ejected } => tracing::error!(
+                group, entry = seq, replica = name(replica), ejected, "replicas answered the same entry differently"
+            ),
+            Note::Stale { replica, reason } => tracing::error!(
+                group,
+                replica = name(replica),
+                reason = reason.name(),
+                "replica is stale: it takes no part until it gets a copy of all data, see docs/operations.md"
+            ),
+            Note::Refused { replica, error } => tracing::warn!(
+                group, replica = name(replica), error = %String::from_utf8_lossy(error), "a backend refused an entry"
+            ),
+            Note::Retracted { seq } => tracing::warn!(group, entry = seq, "no backend took the entry; it was taken back"),
+        }
+    }
+
+    /// Publishes the state for other threads, and lets time pass in the core.
+    pub fn tick(&mut self) {
+        self.run([Event::Tick]);
+        self.shared.health.store(Arc::new(self.group.health()));
+    }
+
+    /// Facts about a backend, for status.
+    pub fn note_backend(&self, replica: usize, change: impl FnOnce(&mut BackendFacts)) {
+        self.shared.note(replica, change);
+    }
+}

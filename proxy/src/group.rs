@@ -1,0 +1,139 @@
+//! What every thread may know of a group: names, routing, health, counters. The sequencer
+//! itself lives on one thread and is not here.
+
+use crate::telemetry::GroupCounters;
+use arc_swap::ArcSwap;
+use quorate_core::ordered::{Cause, Health};
+use quorate_core::plan::{Outcome, Table};
+use quorate_core::rule;
+use quorate_wire::command::Command;
+use quorate_wire::resp::Reserved;
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A plan table and the numbers by which the sequencer knows its plans.
+#[derive(Debug)]
+pub struct Routing {
+    /// The table.
+    pub table: Table,
+    /// By outcome.
+    pub numbers: Vec<u16>,
+    /// Digest of the table, as shown to operators.
+    pub digest: String,
+}
+
+impl Routing {
+    /// The sequencer's number for an outcome; `None` for outcomes that are no plan.
+    #[inline]
+    pub fn number(&self, outcome: Outcome) -> Option<u16> {
+        self.numbers.get(usize::from(outcome)).copied()
+    }
+}
+
+/// One bit a command of the table: set where some replica does not have it.
+#[derive(Debug, Default)]
+pub struct Missing(Vec<u64>);
+
+impl Missing {
+    /// Marks every command for which `test` holds.
+    pub fn new(test: impl Fn(&Command) -> bool) -> Self {
+        let all = quorate_wire::command::all();
+        let mut bits = vec![0; all.len().div_ceil(64)];
+        all.iter().enumerate().filter(|(_, c)| test(c)).for_each(|(i, _)| bits[i / 64] |= 1 << (i % 64));
+        Self(bits)
+    }
+
+    /// Is this command missing somewhere?
+    #[inline]
+    pub fn has(&self, command: &'static Command) -> bool {
+        let base = quorate_wire::command::all().as_ptr() as usize;
+        let index = (std::ptr::from_ref(command) as usize - base) / size_of::<Command>();
+        self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+}
+
+/// What a backend last said of itself, for status.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct BackendFacts {
+    /// `redis 7.0.15`.
+    pub server: String,
+    /// The address in use, or tried last.
+    pub address: String,
+    /// Why it is not attached; empty when it is.
+    pub problem: String,
+}
+
+/// A group, seen from any thread.
+#[derive(Debug)]
+pub struct GroupShared {
+    /// Its name.
+    pub name: String,
+    /// Its place in the configuration.
+    pub index: usize,
+    /// Names of its replicas, by index.
+    pub replicas: Vec<String>,
+    /// Keys of ours in its backends.
+    pub reserved: Reserved,
+    /// Where requests go.
+    pub routing: Arc<ArcSwap<Routing>>,
+    /// Commands that some replica does not know.
+    pub missing: Arc<ArcSwap<Missing>>,
+    /// The sequencer's latest report.
+    pub health: ArcSwap<Health>,
+    /// Facts about each backend.
+    pub facts: Vec<Mutex<BackendFacts>>,
+    /// Who fenced us, in words.
+    pub fenced: AtomicU64,
+    /// Numbers for metrics.
+    pub counters: GroupCounters,
+    /// Description of the policy in force: name and digest.
+    pub policy: Mutex<String>,
+}
+
+impl GroupShared {
+    /// The name of a replica.
+    pub fn replica(&self, index: usize) -> String {
+        self.replicas.get(index).cloned().unwrap_or_else(|| format!("#{index}"))
+    }
+
+    /// Changes what is known of a backend.
+    pub fn note(&self, replica: usize, change: impl FnOnce(&mut BackendFacts)) {
+        if let Ok(mut facts) = self.facts[replica].lock() {
+            change(&mut facts);
+        }
+    }
+
+    /// The error line for a request that got no reply, without `-`.
+    pub fn explain(&self, cause: &Cause, unknown: bool) -> String {
+        let (code, promise) = match unknown {
+            true => ("UNKNOWN", "it may take effect on all replicas; check before retrying"),
+            false => ("NOTAPPLIED", "nothing was changed, safe to retry"),
+        };
+        let reason = match cause {
+            Cause::Backend(error) => return String::from_utf8_lossy(error).into_owned(),
+            Cause::Deadline { reachable, plan, waited_ms } => {
+                let rule = self.rule(*plan);
+                let up = rule::names(*reachable, |i| self.replica(i));
+                let (some, all) = (reachable.count_ones(), self.replicas.len());
+                format!("{some} of {all} replicas {up} in reach for {waited_ms} ms, needed {rule}")
+            }
+            Cause::Recovering => format!("group '{}' is not serving yet, see 'quorate status'", self.name),
+            Cause::Fenced { by } => format!("this proxy was fenced: epoch {by} owns group '{}' now", self.name),
+            Cause::Overload => "too many requests are waiting".into(),
+            Cause::ReadLost => "the replica was lost while it answered".into(),
+        };
+        format!("{code} {reason}; {promise}")
+    }
+
+    fn rule(&self, plan: u16) -> String {
+        let routing = self.routing.load();
+        let at = routing.numbers.iter().position(|number| *number == plan);
+        let plan = at.and_then(|i| routing.table.plans().get(i));
+        plan.map_or_else(|| "a quorum".into(), |plan| plan.write.describe(|i| self.replica(i)))
+    }
+
+    /// Records the fence for whoever asks later.
+    pub fn set_fenced(&self, by: u64) {
+        self.fenced.store(by, Ordering::Relaxed);
+    }
+}

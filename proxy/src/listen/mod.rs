@@ -1,0 +1,39 @@
+//! The client side: sessions that turn bytes into bursts and put answers back in order.
+//!
+//! Nothing here decides where data goes; it reads, classifies, and keeps each client's order.
+
+pub mod burst;
+pub mod filter;
+pub mod local;
+pub mod output;
+pub mod registry;
+pub mod request;
+pub mod session;
+
+use crate::config::Secret;
+use crate::group::GroupShared;
+use quorate_wire::resp::Limits;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// One listener, seen from any thread.
+#[derive(Debug)]
+pub struct Port {
+    /// Name from the configuration.
+    pub name: String,
+    /// The group its requests go to.
+    pub group: Arc<GroupShared>,
+    /// What clients must send first.
+    pub password: Option<Secret>,
+    /// What one request may hold.
+    pub limits: Limits,
+    /// The most clients.
+    pub max_clients: u64,
+    /// Clients now.
+    pub clients: AtomicU64,
+    /// Unread replies that close a client, in bytes.
+    pub output_limit: usize,
+    /// Silence that closes a client; zero for never.
+    pub idle_timeout: Duration,
+}

@@ -1,0 +1,135 @@
+//! All clients of the proxy, for CLIENT LIST, CLIENT KILL and the metrics of connections.
+
+use dashmap::DashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tokio::sync::Notify;
+
+/// Names a client gave itself.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// `CLIENT SETNAME`.
+    pub name: String,
+    /// `CLIENT SETINFO lib-name`.
+    pub library: String,
+    /// `CLIENT SETINFO lib-ver`.
+    pub library_version: String,
+}
+
+/// One client, seen from any thread.
+#[derive(Debug)]
+pub struct Client {
+    /// `CLIENT ID`; grows, never reused.
+    pub id: u64,
+    /// Where it connects from.
+    pub peer: SocketAddr,
+    /// Where it connected to.
+    pub local: SocketAddr,
+    /// When.
+    pub since: Instant,
+    /// Protocol version.
+    pub dialect: AtomicU64,
+    /// Milliseconds since the proxy's start at its last command.
+    pub active_ms: AtomicU64,
+    /// Names it gave itself.
+    pub names: Mutex<Names>,
+    killed: AtomicBool,
+    wake: Notify,
+}
+
+impl Client {
+    /// Asks the client's own thread to close it.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Was it asked to close?
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Wakes the client's task: there may be something to do.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Waits to be woken.
+    pub fn woken(&self) -> tokio::sync::futures::Notified<'_> {
+        self.wake.notified()
+    }
+
+    /// A copy of the names.
+    pub fn names(&self) -> Names {
+        self.names.lock().map(|names| names.clone()).unwrap_or_default()
+    }
+
+    /// One line of CLIENT LIST.
+    pub fn line(&self, now_ms: u64) -> String {
+        let names = self.names();
+        let age = self.since.elapsed().as_secs();
+        let idle = now_ms.saturating_sub(self.active_ms.load(Ordering::Relaxed)) / 1000;
+        format!(
+            "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 \
+             qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=NULL \
+             user=default redir=-1 resp={} lib-name={} lib-ver={}",
+            self.id,
+            self.peer,
+            self.local,
+            names.name,
+            self.dialect.load(Ordering::Relaxed),
+            names.library,
+            names.library_version,
+        )
+    }
+}
+
+/// The clients by id.
+#[derive(Debug, Default)]
+pub struct Registry {
+    clients: DashMap<u64, Arc<Client>>,
+    last: AtomicU64,
+}
+
+impl Registry {
+    /// Enters a new client.
+    pub fn enter(&self, peer: SocketAddr, local: SocketAddr, now_ms: u64) -> Arc<Client> {
+        let client = Arc::new(Client {
+            id: self.last.fetch_add(1, Ordering::Relaxed) + 1,
+            peer,
+            local,
+            since: Instant::now(),
+            dialect: AtomicU64::new(2),
+            active_ms: AtomicU64::new(now_ms),
+            names: Mutex::default(),
+            killed: AtomicBool::new(false),
+            wake: Notify::new(),
+        });
+        self.clients.insert(client.id, client.clone());
+        client
+    }
+
+    /// Removes a client that is gone.
+    pub fn leave(&self, id: u64) {
+        self.clients.remove(&id);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Nobody?
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// All clients, by id.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        let mut all: Vec<_> = self.clients.iter().map(|entry| entry.value().clone()).collect();
+        all.sort_by_key(|client| client.id);
+        all
+    }
+}

@@ -1,0 +1,178 @@
+//! What becomes of one command: answered here, refused, or put into the outbox of its group.
+
+use super::burst::{Kind, LARGE, Payload};
+use super::filter::{RANDOM_TRIES, Shape};
+use super::local;
+use super::session::Session;
+use crate::worker::{Asked, Worker};
+use bytes::{Bytes, BytesMut};
+use quorate_core::ordered::Access;
+use quorate_core::plan::{ASK, OpClass, REJECT};
+use quorate_wire::command::{self, Carry, Command, CommandError, Filter, Local, Rewritten};
+use quorate_wire::resp::transaction::RESERVED_PREFIX;
+use quorate_wire::resp::{Args, encode};
+
+impl Worker {
+    /// Handles one complete command. `own` is the command as a buffer of its own, where there is one.
+    pub fn request(&self, s: &mut Session, raw: &[u8], args: Args, own: Option<&Bytes>) {
+        if args.len() == 0 {
+            return;
+        }
+        let command = match command::resolve(args) {
+            Ok(command) => command,
+            Err(error) => return self.unresolved(s, &error),
+        };
+        let carry = command::classify(command, args);
+        if !s.trusted && !matches!(carry, Carry::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset)) {
+            return s.error("NOAUTH Authentication required.");
+        }
+        let group = &self.groups[s.port.group.index];
+        if group.shared.missing.load().has(command) && !matches!(carry, Carry::Local(_)) {
+            let name = String::from_utf8_lossy(&args[0]).into_owned();
+            return s.error(&format!("ERR unknown command '{name}': not every replica of the group has it"));
+        }
+        match carry {
+            Carry::Local(Local::Command) => self.order(s, Access::Read, command, args, Payload::Copy(raw), false),
+            Carry::Local(Local::Info) => self.info(s, command, args, raw),
+            Carry::Local(what) => {
+                self.counters.local();
+                local::answer(self, s, what, args);
+            }
+            Carry::Refused(why) => {
+                self.counters.not_carried();
+                s.error(&why.message(&args[0]));
+            }
+            Carry::Read if command.filter != Filter::None => self.filtered(s, command, args, raw),
+            Carry::Read => self.order(s, Access::Read, command, args, payload(raw, own), false),
+            Carry::Deterministic => self.order(s, Access::Write, command, args, payload(raw, own), false),
+            Carry::Rewritten(kind) => match command::rewrite(kind, args, self.clock.unix_ms()) {
+                Rewritten::AsIs => self.order(s, Access::Write, command, args, payload(raw, own), false),
+                rewritten => {
+                    let mut out = BytesMut::with_capacity(raw.len() + 32);
+                    rewritten.encode(args, &mut out);
+                    let stamp = matches!(rewritten, Rewritten::Stream { .. });
+                    self.order(s, Access::Write, command, args, Payload::Own(out.freeze()), stamp);
+                }
+            },
+        }
+    }
+
+    fn unresolved(&self, s: &mut Session, error: &CommandError) {
+        if !s.trusted {
+            return s.error("NOAUTH Authentication required.");
+        }
+        // The quoted arguments may hold any byte but a line end.
+        let message = error.message();
+        let mut out = BytesMut::with_capacity(message.len() + 3);
+        out.extend_from_slice(b"-");
+        out.extend_from_slice(&message);
+        out.extend_from_slice(b"\r\n");
+        s.answer(out.freeze());
+    }
+
+    /// Puts a command into the outbox, in the session's open burst where it fits.
+    #[inline]
+    fn order(&self, s: &mut Session, access: Access, command: &'static Command, args: Args, payload: Payload, stamp: bool) {
+        let group = &self.groups[s.port.group.index];
+        let outbox = &mut *group.outbox.borrow_mut();
+        let mut reserved = false;
+        let mut keys = 0;
+        command::keys(command, args, &mut |key| {
+            reserved |= key.starts_with(RESERVED_PREFIX);
+            outbox.bucket(command::key_hash(key) as u16);
+            keys += 1;
+        });
+        if reserved {
+            return s.error("NOPERM keys that begin with '__quorate:' belong to the proxy");
+        }
+        let class = command::op_class(command, args);
+        let plan = match self.plan(s, command, class, args) {
+            Ok(plan) => plan,
+            Err(message) => return s.error(&message),
+        };
+        let everything = keys == 0 || class == OpClass::Scan;
+        let kind = Kind { access, plan, dialect: s.dialect, stamp, everything };
+        self.counters.request(class);
+        if let (Some(ticket), Payload::Copy(bytes)) = (s.open_burst, &payload)
+            && outbox.extend(s.number, ticket, kind, bytes)
+        {
+            return;
+        }
+        let ticket = s.wait(self.now_us(), Shape::AsIs);
+        outbox.begin(s.number, ticket, kind, 1, payload);
+        s.open_burst = Some(ticket);
+        self.schedule();
+    }
+
+    /// The plan's number, from the table or from the policy's decider.
+    #[inline]
+    fn plan(&self, s: &Session, command: &'static Command, class: OpClass, args: Args) -> Result<u16, String> {
+        let group = &self.groups[s.port.group.index];
+        let mut routing = group.routing.borrow_mut();
+        let routing = routing.load();
+        let outcome = routing.table.outcome_of_class(class).unwrap_or_else(|| {
+            let slot = command::first_key(command, args).map_or(0, command::slot);
+            routing.table.outcome(class, slot)
+        });
+        if let Some(number) = routing.number(outcome) {
+            return Ok(number);
+        }
+        match outcome {
+            ASK => {
+                let asked = Asked { command, class, args, client: &s.client };
+                let decided = self.decide(group, asked)?;
+                routing.number(decided).ok_or_else(|| "NOTAPPLIED the policy decided for a plan that does not exist".into())
+            }
+            REJECT => Err(format!("NOPERM the policy rejects {} requests", class.name())),
+            _ => Err("NOTAPPLIED the policy names a plan that does not exist".into()),
+        }
+    }
+
+    /// A read whose reply must not show the reserved keys.
+    fn filtered(&self, s: &mut Session, command: &'static Command, args: Args, raw: &[u8]) {
+        let reserved = &s.port.group.reserved;
+        let mut payload = BytesMut::from(raw);
+        let mut commands = 1;
+        match command.filter {
+            Filter::DbSize => {
+                let names = [&reserved.position, &reserved.tail, &reserved.run, &reserved.epoch];
+                let exists = [&b"EXISTS"[..]].into_iter().chain(names.map(|n| n.as_bytes()));
+                encode::command(exists.collect::<Vec<_>>(), &mut payload);
+                commands = 2;
+            }
+            Filter::RandomKey => {
+                commands = RANDOM_TRIES as u32;
+                (1..RANDOM_TRIES).for_each(|_| payload.extend_from_slice(raw));
+            }
+            Filter::None | Filter::Keys | Filter::Scan => {}
+        }
+        self.shaped(s, command, args, payload.freeze(), commands, Shape::Hide(command.filter));
+    }
+
+    fn info(&self, s: &mut Session, command: &'static Command, args: Args, raw: &[u8]) {
+        let own = local::info_lines(self, s).into_boxed_str();
+        self.shaped(s, command, args, Bytes::copy_from_slice(raw), 1, Shape::Info(own));
+    }
+
+    fn shaped(&self, s: &mut Session, command: &'static Command, args: Args, payload: Bytes, commands: u32, shape: Shape) {
+        let class = command::op_class(command, args);
+        let plan = match self.plan(s, command, OpClass::Read, args) {
+            Ok(plan) => plan,
+            Err(message) => return s.error(&message),
+        };
+        let kind = Kind { access: Access::Read, plan, dialect: s.dialect, stamp: false, everything: true };
+        self.counters.request(class);
+        let ticket = s.wait(self.now_us(), shape);
+        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        outbox.begin(s.number, ticket, kind, commands, Payload::Own(payload));
+        s.open_burst = None;
+        self.schedule();
+    }
+}
+
+fn payload<'a>(raw: &'a [u8], own: Option<&Bytes>) -> Payload<'a> {
+    match own {
+        Some(bytes) if bytes.len() >= LARGE => Payload::Own(bytes.clone()),
+        _ => Payload::Copy(raw),
+    }
+}

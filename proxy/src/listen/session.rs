@@ -1,0 +1,353 @@
+//! One client connection: reading, the order of its answers, writing.
+
+use super::Port;
+use super::filter::{self, Shape};
+use super::output::Output;
+use super::registry::Client;
+use crate::worker::Worker;
+use bytes::{Bytes, BytesMut};
+use quorate_wire::resp::{Args, Decoder, ProtocolError, encode};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// Unanswered bursts and unsent bytes at which a client is not read any more.
+const MAX_SLOTS: usize = 1024;
+const MAX_UNSENT: usize = 1 << 20;
+/// The read buffer of a command that arrives in parts grows at most this much ahead of the data.
+const READ_AHEAD: usize = 1 << 20;
+
+/// The answer to one burst, or its place.
+#[derive(Debug)]
+enum Slot {
+    Ready(Bytes),
+    Waiting { since_us: u64, shape: Shape },
+}
+
+/// A command that has not arrived completely.
+#[derive(Debug, Default)]
+struct Partial {
+    buf: BytesMut,
+    decoder: Decoder,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Session {
+    /// Dense number: worker index plus a multiple of the number of workers.
+    pub number: u32,
+    /// Its public side.
+    pub client: Arc<Client>,
+    /// The listener it came through.
+    pub port: Arc<Port>,
+    /// Protocol version.
+    pub dialect: u8,
+    /// May it do anything?
+    pub trusted: bool,
+    /// No more is read; it is closed when all answers are written.
+    pub closing: bool,
+    /// The burst that the next command may join.
+    pub open_burst: Option<u64>,
+    slots: VecDeque<Slot>,
+    /// Ticket of the first slot.
+    front: u64,
+    output: Output,
+    socket: Rc<OwnedWriteHalf>,
+    partial: Option<Box<Partial>>,
+    paused: bool,
+    dirty: bool,
+    writing: bool,
+}
+
+impl Session {
+    /// A session whose tickets begin at `first_ticket`.
+    pub fn new(number: u32, client: Arc<Client>, port: Arc<Port>, socket: OwnedWriteHalf, first_ticket: u64) -> Self {
+        let trusted = port.password.is_none();
+        Self {
+            number,
+            client,
+            port,
+            dialect: 2,
+            trusted,
+            closing: false,
+            open_burst: None,
+            slots: VecDeque::new(),
+            front: first_ticket,
+            output: Output::default(),
+            socket: Rc::new(socket),
+            partial: None,
+            paused: false,
+            dirty: false,
+            writing: false,
+        }
+    }
+
+    /// Answers now, in its turn.
+    pub fn answer(&mut self, reply: Bytes) {
+        self.open_burst = None;
+        if self.slots.is_empty() {
+            self.front += 1;
+            self.output.push(reply);
+        } else {
+            self.slots.push_back(Slot::Ready(reply));
+        }
+    }
+
+    /// Answers with an error line.
+    pub fn error(&mut self, text: &str) {
+        let mut out = BytesMut::with_capacity(text.len() + 3);
+        encode::error(text, &mut out);
+        self.answer(out.freeze());
+    }
+
+    /// Takes a place for an answer that comes later; its ticket.
+    pub fn wait(&mut self, since_us: u64, shape: Shape) -> u64 {
+        self.slots.push_back(Slot::Waiting { since_us, shape });
+        self.front + self.slots.len() as u64 - 1
+    }
+
+    /// Fills a place. `None`: there is no such place, the answer is for an earlier client of this number.
+    /// Otherwise the microsecond at which the burst began.
+    pub fn fill(&mut self, ticket: u64, make: impl FnOnce(&Shape) -> Bytes) -> Option<u64> {
+        let index = usize::try_from(ticket.checked_sub(self.front)?).ok()?;
+        let slot = self.slots.get_mut(index)?;
+        let Slot::Waiting { since_us, shape } = slot else { return None };
+        let since = *since_us;
+        let reply = filter::apply(shape, make(shape));
+        *slot = Slot::Ready(reply);
+        if self.open_burst == Some(ticket) {
+            self.open_burst = None;
+        }
+        Some(since)
+    }
+
+    /// Marks it for a flush; `false` when it was marked already.
+    pub fn mark(&mut self) -> bool {
+        !std::mem::replace(&mut self.dirty, true)
+    }
+
+    /// Nothing is owed to it and nothing half read from it.
+    pub fn is_quiet(&self) -> bool {
+        self.slots.is_empty() && self.output.is_empty() && self.partial.is_none()
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.len() >= MAX_SLOTS || self.output.len() >= MAX_UNSENT
+    }
+}
+
+/// Moves answers whose turn has come to the socket.
+pub fn flush(session: &Rc<RefCell<Session>>) {
+    let s = &mut *session.borrow_mut();
+    s.dirty = false;
+    while let Some(Slot::Ready(_)) = s.slots.front() {
+        if let Some(Slot::Ready(reply)) = s.slots.pop_front() {
+            s.front += 1;
+            s.output.push(reply);
+        }
+    }
+    if s.writing {
+        check_limit(s);
+        return;
+    }
+    match s.output.write(&s.socket) {
+        Ok(true) => settle(s),
+        Ok(false) => {
+            check_limit(s);
+            s.writing = true;
+            tokio::task::spawn_local(write_rest(session.clone()));
+        }
+        Err(_) => s.client.kill(),
+    }
+}
+
+/// After everything was written.
+fn settle(s: &mut Session) {
+    if s.paused && !s.is_full() {
+        s.paused = false;
+        s.client.wake();
+    }
+    if s.closing && s.slots.is_empty() {
+        s.client.kill();
+    }
+}
+
+fn check_limit(s: &Session) {
+    if s.output.len() > s.port.output_limit && !s.client.is_killed() {
+        tracing::warn!(client = s.client.id, bytes = s.output.len(), "closed a client that does not read its replies");
+        s.client.kill();
+    }
+}
+
+async fn write_rest(session: Rc<RefCell<Session>>) {
+    let (socket, client) = {
+        let s = session.borrow();
+        (s.socket.clone(), s.client.clone())
+    };
+    while !client.is_killed() {
+        if socket.writable().await.is_err() {
+            return client.kill();
+        }
+        let s = &mut *session.borrow_mut();
+        match s.output.write(&socket) {
+            Ok(true) => {
+                s.writing = false;
+                return settle(s);
+            }
+            Ok(false) => {}
+            Err(_) => return client.kill(),
+        }
+    }
+}
+
+enum Turn {
+    Woken,
+    Read,
+    Closed,
+}
+
+/// Serves one client until it leaves.
+pub async fn run(worker: Rc<Worker>, stream: TcpStream, port: Arc<Port>) {
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    // Replies are written whole; waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    let client = worker.registry.enter(peer, local, worker.clock.now_us() / 1000);
+    let (mut reader, writer) = stream.into_split();
+    let session = worker.enter(client.clone(), port, writer);
+    let mut woken = pin!(client.woken());
+    while !client.is_killed() {
+        let turn = poll_fn(|cx| {
+            if woken.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Turn::Woken);
+            }
+            poll_read(&worker, &session, &mut reader, cx)
+        });
+        match turn.await {
+            Turn::Woken => woken.set(client.woken()),
+            Turn::Read => after_read(&session),
+            Turn::Closed => break,
+        }
+    }
+    worker.leave(&session);
+}
+
+fn after_read(session: &Rc<RefCell<Session>>) {
+    let mut s = session.borrow_mut();
+    s.paused = s.is_full();
+    let speak = s.dirty || !s.output.is_empty();
+    drop(s);
+    if speak {
+        flush(session);
+    }
+}
+
+fn poll_read(
+    worker: &Worker,
+    session: &Rc<RefCell<Session>>,
+    reader: &mut OwnedReadHalf,
+    cx: &mut Context<'_>,
+) -> Poll<Turn> {
+    let s = &mut *session.borrow_mut();
+    if s.paused || s.closing {
+        return Poll::Pending;
+    }
+    let read = match s.partial.take() {
+        Some(partial) => poll_partial(worker, s, partial, reader, cx),
+        None => poll_fresh(worker, s, reader, cx),
+    };
+    match ready!(read) {
+        Ok(0) | Err(_) => Poll::Ready(Turn::Closed),
+        Ok(_) => {
+            s.client.active_ms.store(worker.clock.now_us() / 1000, Ordering::Relaxed);
+            Poll::Ready(Turn::Read)
+        }
+    }
+}
+
+/// Reads into the worker's own buffer: a client at rest owns none.
+fn poll_fresh(worker: &Worker, s: &mut Session, reader: &mut OwnedReadHalf, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let scratch = &mut *worker.scratch.borrow_mut();
+    let mut space = ReadBuf::new(scratch);
+    ready!(Pin::new(reader).poll_read(cx, &mut space))?;
+    let data = space.filled();
+    worker.tick();
+    let mut decoder = worker.decoder.borrow_mut();
+    let mut at = 0;
+    while at < data.len() && !s.closing {
+        let rest = &data[at..];
+        match decoder.next(rest, &s.limits()) {
+            Ok(Some(frame)) => {
+                let source = frame.inline.as_deref().unwrap_or(&rest[..frame.len]);
+                worker.request(s, source, Args::new(source, decoder.spans()), None);
+                at += frame.len;
+            }
+            Ok(None) => {
+                let decoder = std::mem::take(&mut *decoder);
+                s.partial = Some(Box::new(Partial { buf: BytesMut::from(rest), decoder }));
+                break;
+            }
+            Err(error) => protocol_error(s, &error),
+        }
+    }
+    if s.closing {
+        *decoder = Decoder::default();
+    }
+    Poll::Ready(Ok(data.len()))
+}
+
+fn poll_partial(
+    worker: &Worker,
+    s: &mut Session,
+    mut partial: Box<Partial>,
+    reader: &mut OwnedReadHalf,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let have = partial.buf.len();
+    let missing = partial.decoder.wants().saturating_sub(have);
+    partial.buf.reserve(missing.clamp(4096, READ_AHEAD.max(have)));
+    let read = match tokio_util::io::poll_read_buf(Pin::new(reader), cx, &mut partial.buf) {
+        Poll::Ready(Ok(read)) => read,
+        other => {
+            s.partial = Some(partial);
+            return other;
+        }
+    };
+    worker.tick();
+    while !partial.buf.is_empty() && !s.closing {
+        match partial.decoder.next(&partial.buf, &s.limits()) {
+            Ok(Some(frame)) => {
+                let bytes = partial.buf.split_to(frame.len).freeze();
+                match frame.inline {
+                    Some(inline) => worker.request(s, &inline, Args::new(&inline, partial.decoder.spans()), None),
+                    None => worker.request(s, &bytes, Args::new(&bytes, partial.decoder.spans()), Some(&bytes)),
+                }
+            }
+            Ok(None) => {
+                s.partial = Some(partial);
+                break;
+            }
+            Err(error) => protocol_error(s, &error),
+        }
+    }
+    Poll::Ready(Ok(read))
+}
+
+impl Session {
+    fn limits(&self) -> quorate_wire::resp::Limits {
+        if self.trusted { self.port.limits } else { self.port.limits.unauthenticated() }
+    }
+}
+
+fn protocol_error(s: &mut Session, error: &ProtocolError) {
+    s.error(&format!("ERR {error}"));
+    s.closing = true;
+}

@@ -1,0 +1,425 @@
+//! A running proxy: threads, listeners, groups, and how they end.
+
+use crate::backend::attach::{self, Owner};
+use crate::backend::link::Link;
+use crate::backend::serve::{Attendant, Peers};
+use crate::config::{Config, Listener};
+use crate::coordinator::{Coordinator, CoordinatorError, LocalCoordinator};
+use crate::drive::Driver;
+use crate::group::{GroupShared, Routing};
+use crate::listen::Port;
+use crate::listen::registry::Registry;
+use crate::policies::{GroupPolicy, PolicyError, topology};
+use crate::telemetry::{Metrics, WorkerCounters};
+use crate::worker::{Clock, Mail, Mailbox, Sequencer, Worker};
+use arc_swap::ArcSwap;
+use quorate_core::ordered::{Group, GroupConfig, Phase};
+use quorate_core::plan::{Plan, Table};
+use quorate_core::quorum::covers;
+use quorate_core::rule::{Mask, Rule};
+use quorate_host::{Host, HostError};
+use quorate_wire::command::StreamStamp;
+use quorate_wire::resp::{Framer, Limits, Reserved};
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+const TICK: Duration = Duration::from_millis(10);
+const SWEEP: Duration = Duration::from_secs(1);
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+const PROBE_WAIT: Duration = Duration::from_millis(250);
+
+/// Why a proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] CoordinatorError),
+    /// The policy engine itself.
+    #[error(transparent)]
+    Engine(#[from] HostError),
+    /// A group's policy.
+    #[error("group '{group}': {error}")]
+    Policy {
+        /// The group.
+        group: String,
+        /// What is wrong.
+        error: PolicyError,
+    },
+    /// A listener's address.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// The system's words.
+        error: std::io::Error,
+    },
+    /// A thread or its runtime.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A proxy that serves.
+pub struct Proxy {
+    /// Where each listener ended up, by name.
+    pub addresses: Vec<(String, SocketAddr)>,
+    /// The groups.
+    pub groups: Vec<Arc<GroupShared>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    registry: Arc<Registry>,
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    acceptors: JoinSet<()>,
+    drain_timeout: Duration,
+}
+
+/// What the worker that owns a group needs to know of it.
+#[derive(Clone)]
+struct Ownership {
+    config: Config,
+    group: usize,
+    shared: Arc<GroupShared>,
+    plans: Vec<Plan>,
+    coordinator: LocalCoordinator,
+}
+
+impl Proxy {
+    /// Starts threads and listeners. Groups begin to serve when enough of their backends are attached.
+    pub async fn start(config: &Config) -> Result<Proxy, StartError> {
+        let coordinator = LocalCoordinator::open(&config.state.dir).await?;
+        let host = Host::new(Some(&config.state.dir.join("compiled")))?;
+        let mut groups = Vec::new();
+        let mut policies = Vec::new();
+        let mut ownerships = Vec::new();
+        for (index, group) in config.groups.iter().enumerate() {
+            let failed = |error| StartError::Policy { group: group.name.clone(), error };
+            let policy = GroupPolicy::load(&host, group).map_err(failed)?;
+            let shared = Arc::new(share(config, index, &policy).map_err(failed)?);
+            let plans = shared.routing.load().table.plans().to_vec();
+            let (config, coordinator) = (config.clone(), coordinator.clone());
+            ownerships.push(Ownership { config, group: index, shared: shared.clone(), plans, coordinator });
+            policies.push(policy);
+            groups.push(shared);
+        }
+        let registry = Arc::new(Registry::default());
+        let count = config.proxy.workers;
+        let mailboxes: Arc<[Arc<Mailbox>]> = (0..count).map(|_| Arc::default()).collect();
+        let counters: Vec<Arc<WorkerCounters>> = (0..count).map(|_| Arc::default()).collect();
+        let metrics = Metrics { workers: counters.clone(), groups: groups.clone(), clients: registry.clone() };
+        let clock = Clock::start();
+        for (index, counters) in counters.into_iter().enumerate() {
+            let mut handles = Vec::new();
+            for (policy, shared) in policies.iter().zip(&groups) {
+                let decider = policy.decider(shared.counters.policy_faults.clone()).unwrap_or_else(|error| {
+                    tracing::error!(group = shared.name, "the policy's decider cannot be used: {error}");
+                    None
+                });
+                handles.push((shared.clone(), decider));
+            }
+            let owned: Vec<Ownership> = ownerships.iter().filter(|o| o.group % count == index).cloned().collect();
+            let (registry, mailboxes) = (registry.clone(), mailboxes.clone());
+            let run = move || {
+                let mailbox = mailboxes[index].clone();
+                let worker = Worker::new((index, count), clock, registry, handles, counters, mailbox);
+                work(Rc::new(worker), index, owned, mailboxes);
+            };
+            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            thread.spawn(run).map_err(StartError::Thread)?;
+        }
+        let mut proxy = Proxy {
+            addresses: Vec::new(),
+            groups,
+            metrics: Arc::new(metrics),
+            registry,
+            mailboxes,
+            acceptors: JoinSet::new(),
+            drain_timeout: config.proxy.drain_timeout,
+        };
+        for listener in &config.listeners {
+            proxy.listen(listener).await?;
+        }
+        // The ticker that ends runaway guests lives as long as the engine.
+        std::mem::forget(host);
+        Ok(proxy)
+    }
+
+    async fn listen(&mut self, listener: &Listener) -> Result<(), StartError> {
+        let Some(group) = self.groups.iter().find(|g| g.name == listener.group) else { return Ok(()) };
+        let address = (listener.address.host.as_str(), listener.address.port);
+        let failed = |error| StartError::Listen { address: listener.address.to_string(), error };
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let limits = Limits {
+            bulk: size(listener.max_request),
+            frame: size(listener.max_command).min(u32::MAX as usize),
+            ..Limits::default()
+        };
+        let port = Arc::new(Port {
+            name: listener.name.clone(),
+            group: group.clone(),
+            password: listener.password.clone(),
+            limits,
+            max_clients: u64::from(listener.max_clients),
+            clients: AtomicU64::new(0),
+            output_limit: size(listener.output_limit),
+            idle_timeout: listener.idle_timeout,
+        });
+        self.addresses.push((listener.name.clone(), socket.local_addr().map_err(failed)?));
+        self.acceptors.spawn(accept(socket, port, self.mailboxes.clone()));
+        Ok(())
+    }
+
+    /// Takes nothing new, lets clients finish, and returns when all are gone or time is up.
+    /// `true` when nobody was cut off.
+    pub async fn drain(mut self) -> bool {
+        self.acceptors.shutdown().await;
+        let finish = async {
+            while !self.registry.is_empty() {
+                self.mailboxes.iter().for_each(|mailbox| mailbox.post(Mail::Drain));
+                sleep(TICK).await;
+            }
+        };
+        timeout(self.drain_timeout, finish).await.is_ok()
+    }
+}
+
+fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupShared, PolicyError> {
+    let group = &config.groups[index];
+    let view = topology(config, group);
+    let (keeper, fault) = policy.keep(&view)?;
+    let counters = crate::telemetry::GroupCounters::default();
+    if let Some(fault) = fault {
+        counters.policy_faults.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(group = group.name, "{fault}; the built-in majority stands in");
+    }
+    let published = keeper.handle().load();
+    let table: Table = published.table.clone();
+    let replicas: Vec<String> = view.backends.iter().map(|b| b.name.clone()).collect();
+    let mut stand_in = Group::new(GroupConfig::new(replicas.len(), 0), &[], Box::new(StreamStamp::default()));
+    let numbers = stand_in.adopt_plans(table.plans());
+    let health = stand_in.health();
+    let routing = Routing { table, numbers, digest: published.digest.clone() };
+    Ok(GroupShared {
+        name: group.name.clone(),
+        index,
+        facts: replicas.iter().map(|_| Default::default()).collect(),
+        replicas,
+        reserved: Reserved::new(&group.name),
+        routing: Arc::new(ArcSwap::from_pointee(routing)),
+        missing: Arc::default(),
+        health: ArcSwap::from_pointee(health),
+        fenced: AtomicU64::new(0),
+        counters,
+        policy: std::sync::Mutex::new(policy.label()),
+    })
+}
+
+async fn accept(socket: TcpListener, port: Arc<Port>, mailboxes: Arc<[Arc<Mailbox>]>) {
+    let mut turn = 0;
+    loop {
+        let stream = match socket.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely; those who wait in the backlog get their turn.
+                tracing::warn!(listener = port.name, %error, "cannot accept a client");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if port.clients.fetch_add(1, Ordering::Relaxed) >= port.max_clients {
+            port.clients.fetch_sub(1, Ordering::Relaxed);
+            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            continue;
+        }
+        match stream.into_std() {
+            Ok(stream) => mailboxes[turn].post(Mail::Accept(stream, port.clone())),
+            Err(_) => {
+                port.clients.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        turn = (turn + 1) % mailboxes.len();
+    }
+}
+
+/// The life of a worker's thread.
+fn work(worker: Rc<Worker>, index: usize, owned: Vec<Ownership>, mailboxes: Arc<[Arc<Mailbox>]>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "a worker cannot start"),
+    };
+    let local = LocalSet::new();
+    let count = mailboxes.len();
+    for group in 0..worker.groups.len() {
+        if group % count != index {
+            worker.set_sequencer(group, Sequencer::There(mailboxes[group % count].clone()));
+        }
+    }
+    for ownership in owned {
+        let driver = ownership.driver(&worker, index, mailboxes.clone());
+        worker.set_sequencer(ownership.group, Sequencer::Here(driver.0.clone()));
+        local.spawn_local(ownership.own(driver.0, driver.1));
+    }
+    let sweeper = worker.clone();
+    local.spawn_local(async move {
+        let mut sweep = interval(SWEEP);
+        loop {
+            sweep.tick().await;
+            sweeper.sweep();
+        }
+    });
+    runtime.block_on(local.run_until(worker.run()));
+}
+
+impl Ownership {
+    fn driver(&self, worker: &Rc<Worker>, index: usize, mailboxes: Arc<[Arc<Mailbox>]>) -> (Rc<RefCell<Driver>>, Vec<Rc<Link>>) {
+        let group = &self.config.groups[self.group];
+        let replicas = self.shared.replicas.len();
+        // Alone, a backend has nobody whom its tail could feed.
+        let tail = if group.tail && replicas > 1 { group.tail_entries } else { 0 };
+        let config = GroupConfig {
+            log_bytes: usize::try_from(group.log_memory).unwrap_or(usize::MAX),
+            queue_bytes: usize::try_from(group.queue_memory).unwrap_or(usize::MAX),
+            tail_entries: tail,
+            ..GroupConfig::new(replicas, 0)
+        };
+        let framer = Framer::new(self.shared.reserved.clone(), tail > 0);
+        let links: Vec<Rc<Link>> = (0..replicas).map(|i| Rc::new(Link::new(i, framer.clone()))).collect();
+        let sequencer = Group::new(config, &self.plans, Box::new(StreamStamp::default()));
+        let here = (Rc::downgrade(worker), index);
+        let driver =
+            Driver::new(sequencer, self.shared.clone(), framer, worker.clock, links.clone(), here, mailboxes);
+        (Rc::new(RefCell::new(driver)), links)
+    }
+
+    /// Takes the group over and keeps it, until a newer owner does the same.
+    async fn own(self, driver: Rc<RefCell<Driver>>, links: Vec<Rc<Link>>) {
+        tokio::task::spawn_local(tick(driver.clone()));
+        let id = format!("{:016x}", random());
+        let password = format!("{:016x}{:016x}", random(), random());
+        let mut least = 0;
+        loop {
+            let seen = self.survey(least).await;
+            let epoch = match self.coordinator.acquire(&self.shared.name, seen).await {
+                Ok(epoch) => epoch,
+                Err(error) => {
+                    tracing::error!(group = self.shared.name, "no epoch: {error}");
+                    sleep(PROBE_LIMIT).await;
+                    continue;
+                }
+            };
+            let history = self.coordinator.has_served(&self.shared.name).await.unwrap_or(false);
+            driver.borrow_mut().restart(epoch, history);
+            let mut attendants = self.attend(&driver, &links, &Owner { epoch, id: id.clone() }, &password);
+            match self.watch(&driver).await {
+                Some(by) => least = by,
+                None => {
+                    // Fenced, and each attendant ends by itself.
+                    while attendants.join_next().await.is_some() {}
+                    return;
+                }
+            }
+            attendants.shutdown().await;
+            links.iter().for_each(|link| link.shut());
+        }
+    }
+
+    fn attend(&self, driver: &Rc<RefCell<Driver>>, links: &[Rc<Link>], owner: &Owner, password: &str) -> JoinSet<()> {
+        let mut attendants = JoinSet::new();
+        let peers = Rc::new(Peers::new(links.len()));
+        let group = &self.config.groups[self.group];
+        for (replica, backend) in self.config.replicas(group).enumerate() {
+            let attendant = Attendant {
+                replica,
+                backend: backend.clone(),
+                shared: self.shared.clone(),
+                driver: driver.clone(),
+                link: links[replica].clone(),
+                peers: peers.clone(),
+                owner: owner.clone(),
+                password: password.to_string(),
+            };
+            attendants.spawn_local(attendant.run());
+        }
+        attendants
+    }
+
+    /// The greatest epoch in sight, once enough backends are in reach to take the group over.
+    async fn survey(&self, least: u64) -> u64 {
+        let rules: Vec<&Rule> = self.plans.iter().map(|plan| &plan.write).collect();
+        let group = &self.config.groups[self.group];
+        loop {
+            let mut probes = JoinSet::new();
+            for (replica, backend) in self.config.replicas(group).enumerate() {
+                let (backend, shared) = (backend.clone(), self.shared.clone());
+                probes.spawn_local(async move {
+                    let probe = timeout(PROBE_LIMIT, attach::greatest_epoch(&backend, &shared)).await;
+                    let epoch = probe.unwrap_or_else(|_| Err("it did not answer in time".into()));
+                    if let Err(problem) = &epoch {
+                        shared.note(replica, |facts| facts.problem = problem.clone());
+                    }
+                    (replica, epoch)
+                });
+            }
+            let mut reached: Mask = 0;
+            let mut greatest = least;
+            while let Some(Ok((replica, epoch))) = probes.join_next().await {
+                if let Ok(epoch) = epoch {
+                    reached |= 1 << replica;
+                    greatest = greatest.max(epoch);
+                }
+            }
+            if covers(&rules, self.shared.replicas.len(), reached) {
+                return greatest;
+            }
+            sleep(PROBE_WAIT).await;
+        }
+    }
+
+    /// Waits until this ownership ends: `Some` epoch to exceed when it never served, `None` when it was fenced.
+    async fn watch(&self, driver: &Rc<RefCell<Driver>>) -> Option<u64> {
+        let mut marked = false;
+        let mut look = interval(TICK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            let (phase, superseded) = {
+                let driver = driver.borrow();
+                (driver.group().phase(), driver.superseded())
+            };
+            match phase {
+                Phase::Fenced { .. } => return None,
+                Phase::Serving if !marked => {
+                    marked = true;
+                    if let Err(error) = self.coordinator.served(&self.shared.name).await {
+                        tracing::error!(group = self.shared.name, "cannot record that the group serves: {error}");
+                    }
+                }
+                _ => {}
+            }
+            if superseded.is_some() {
+                return superseded;
+            }
+        }
+    }
+}
+
+async fn tick(driver: Rc<RefCell<Driver>>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        driver.borrow_mut().tick();
+    }
+}
+
+/// From the operating system's generator, through the keys that the standard library draws from it.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::time::SystemTime::now())
+}

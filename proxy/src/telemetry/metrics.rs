@@ -1,0 +1,167 @@
+//! The Prometheus text: everything is summed up when somebody asks, nothing on the hot path.
+
+use super::{BOUNDS_US, WorkerCounters};
+use crate::group::GroupShared;
+use crate::listen::registry::Registry;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry;
+use quorate_core::ordered::{Phase, ReplicaState};
+use quorate_core::plan::OpClass;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Everything that is told.
+#[derive(Debug)]
+pub struct Metrics {
+    /// One a worker.
+    pub workers: Vec<Arc<WorkerCounters>>,
+    /// One a group.
+    pub groups: Vec<Arc<GroupShared>>,
+    /// The clients.
+    pub clients: Arc<Registry>,
+}
+
+/// The metrics as Prometheus reads them.
+pub fn render(metrics: &Arc<Metrics>) -> String {
+    let mut registry = registry::Registry::default();
+    registry.register_collector(Box::new(Collected(metrics.clone())));
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = text::encode(&mut out, &registry);
+    out
+}
+
+#[derive(Debug)]
+struct Collected(Arc<Metrics>);
+
+type Sample = (Vec<(&'static str, String)>, f64);
+
+fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, samples: Vec<Sample>) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in samples {
+        ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn counter(encoder: &mut DescriptorEncoder, name: &str, help: &str, samples: Vec<Sample>) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in samples {
+        ConstCounter::new(value as u64).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+impl Metrics {
+    fn sum(&self, field: impl Fn(&WorkerCounters) -> &AtomicU64) -> f64 {
+        self.workers.iter().map(|worker| field(worker).load(Relaxed)).sum::<u64>() as f64
+    }
+
+    fn by_group(&self, value: impl Fn(&GroupShared) -> f64) -> Vec<Sample> {
+        self.groups.iter().map(|g| (vec![("group", g.name.clone())], value(g))).collect()
+    }
+
+    fn by_replica(&self, value: impl Fn(&quorate_core::ordered::ReplicaView) -> f64) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for group in &self.groups {
+            for (i, view) in group.health.load().replicas.iter().enumerate() {
+                let labels = vec![("group", group.name.clone()), ("replica", group.replica(i))];
+                samples.push((labels, value(view)));
+            }
+        }
+        samples
+    }
+
+    fn states(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for group in &self.groups {
+            for (i, view) in group.health.load().replicas.iter().enumerate() {
+                for state in ["down", "lagging", "in-sync", "stale"] {
+                    let labels = vec![
+                        ("group", group.name.clone()),
+                        ("replica", group.replica(i)),
+                        ("state", state.to_string()),
+                    ];
+                    samples.push((labels, f64::from(u8::from(view.state.name() == state))));
+                }
+            }
+        }
+        samples
+    }
+
+    fn requests(&self) -> Vec<Sample> {
+        let class = |class: &OpClass| {
+            let labels = vec![("protocol", "redis".to_string()), ("class", class.name().to_string())];
+            (labels, self.sum(|w| &w.requests[*class as usize]))
+        };
+        OpClass::ALL.iter().map(class).collect()
+    }
+
+    fn failures(&self) -> Vec<Sample> {
+        let labels = |reason: &str| vec![("outcome", reason.to_string())];
+        vec![
+            (labels("refused"), self.sum(|w| &w.refused)),
+            (labels("unknown"), self.sum(|w| &w.unknown)),
+            (labels("not-carried"), self.sum(|w| &w.not_carried)),
+        ]
+    }
+
+    fn latency(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let buckets: Vec<(f64, u64)> = (0..=BOUNDS_US.len())
+            .map(|i| {
+                let bound = BOUNDS_US.get(i).map_or(f64::MAX, |us| *us as f64 / 1e6);
+                (bound, self.sum(|w| &w.latency[i]) as u64)
+            })
+            .collect();
+        let count = buckets.iter().map(|(_, n)| n).sum();
+        let help = "Time from reading a burst of requests to its answer";
+        let mut family = encoder.encode_descriptor("quorate_request_seconds", help, None, MetricType::Histogram)?;
+        family.encode_histogram::<NoLabelSet>(self.sum(|w| &w.latency_us) / 1e6, count, &buckets, None)
+    }
+}
+
+impl Collector for Collected {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let m = &*self.0;
+        let e = &mut encoder;
+        let flag = |yes: bool| f64::from(u8::from(yes));
+        let load = |counter: &AtomicU64| counter.load(Relaxed) as f64;
+        counter(e, "quorate_requests", "Requests that went to their group, by class", m.requests())?;
+        counter(e, "quorate_failures", "Requests that ended in an error of the proxy", m.failures())?;
+        let local = vec![(vec![], m.sum(|w| &w.local))];
+        counter(e, "quorate_local_requests", "Requests that the proxy answered itself", local)?;
+        m.latency(e)?;
+        gauge(e, "quorate_connections", "Clients now", vec![(vec![], m.clients.len() as f64)])?;
+        gauge(e, "quorate_epoch", "Epoch of this owner", m.by_group(|g| g.health.load().epoch as f64))?;
+        let serving = m.by_group(|g| flag(g.health.load().phase == Phase::Serving));
+        gauge(e, "quorate_serving", "1 while the group serves", serving)?;
+        let writable = m.by_group(|g| flag(g.health.load().writable));
+        gauge(e, "quorate_writable", "1 while a write rule can be met", writable)?;
+        gauge(e, "quorate_log_head", "Number of the last entry", m.by_group(|g| g.health.load().head as f64))?;
+        let committed = m.by_group(|g| g.health.load().committed as f64);
+        gauge(e, "quorate_log_committed", "Number of the last committed entry", committed)?;
+        let log = m.by_group(|g| g.health.load().log_bytes as f64);
+        gauge(e, "quorate_log_bytes", "Log kept in memory for catch-up", log)?;
+        let queued = m.by_group(|g| g.health.load().queued_bytes as f64);
+        gauge(e, "quorate_queue_bytes", "Requests that wait to be numbered", queued)?;
+        gauge(e, "quorate_replica_state", "1 for the state that the replica is in", m.states())?;
+        let lag = m.by_replica(|r| if r.state == ReplicaState::InSync { 0.0 } else { r.lag as f64 });
+        gauge(e, "quorate_replica_lag_entries", "Entries that a replica out of sync is owed", lag)?;
+        gauge(e, "quorate_replica_applied", "Last entry applied", m.by_replica(|r| r.applied as f64))?;
+        let divergences = m.by_group(|g| load(&g.counters.divergences));
+        counter(e, "quorate_divergences", "Entries that replicas answered differently", divergences)?;
+        let refusals = m.by_group(|g| load(&g.counters.refusals));
+        counter(e, "quorate_backend_refusals", "Entries that a backend refused", refusals)?;
+        let retracted = m.by_group(|g| load(&g.counters.retracted));
+        counter(e, "quorate_retracted_entries", "Entries that no backend took", retracted)?;
+        let losses = m.by_group(|g| load(&g.counters.losses));
+        counter(e, "quorate_replica_losses", "Times that a replica went down", losses)?;
+        let faults = m.by_group(|g| load(&g.counters.policy_faults));
+        counter(e, "quorate_policy_faults", "Calls of the policy that failed", faults)
+    }
+}

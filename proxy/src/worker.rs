@@ -1,0 +1,371 @@
+//! A worker: one thread, one runtime, its share of the clients, and the groups it owns.
+//!
+//! A group's order stays with one worker; the others send it what their clients want, a batch
+//! at a time, and get the answers back the same way.
+
+use crate::drive::Driver;
+use crate::group::{GroupShared, Routing};
+use crate::listen::Port;
+use crate::listen::burst::Outbox;
+use crate::listen::registry::{Client, Registry};
+use crate::listen::session::{self, Session};
+use crate::policies::Decider;
+use crate::telemetry::WorkerCounters;
+use arc_swap::{ArcSwap, Cache};
+use bytes::{Bytes, BytesMut};
+use crossbeam::queue::SegQueue;
+use quorate_core::ordered::{Answer, Event, Reply, Submission};
+use quorate_core::plan::{OpClass, Outcome};
+use quorate_wire::command::Command;
+use quorate_wire::resp::{Args, Decoder, encode};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+
+/// Bytes read from a client at once.
+const SCRATCH: usize = 128 << 10;
+/// Tickets of successive sessions with the same number are this far apart.
+const TICKETS: u64 = 1 << 40;
+
+/// The two clocks, read in one place.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Starts at zero.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Monotonic microseconds since the start, never 0.
+    pub fn now_us(&self) -> u64 {
+        self.0.elapsed().as_micros() as u64 + 1
+    }
+
+    /// Wall clock microseconds since 1970.
+    pub fn unix_us(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+    }
+
+    /// Wall clock milliseconds since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        self.unix_us() / 1000
+    }
+}
+
+/// What one worker sends another.
+#[derive(Debug)]
+pub enum Mail {
+    /// A new client.
+    Accept(std::net::TcpStream, Arc<Port>),
+    /// Requests for a group that the receiver owns.
+    Submit(usize, Submission),
+    /// Answers for clients of the receiver.
+    Answers(usize, Vec<Answer>),
+    /// Take nothing new; close each client when it is quiet.
+    Drain,
+}
+
+/// A worker's letter box.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    queue: SegQueue<Mail>,
+    wake: Notify,
+}
+
+impl Mailbox {
+    /// Puts a letter in.
+    pub fn post(&self, mail: Mail) {
+        self.queue.push(mail);
+        self.wake.notify_one();
+    }
+}
+
+/// Who numbers a group's writes.
+pub enum Sequencer {
+    /// This worker.
+    Here(Rc<RefCell<Driver>>),
+    /// The worker with this letter box.
+    There(Arc<Mailbox>),
+}
+
+/// A group as this worker uses it.
+pub struct GroupHandle {
+    /// What everybody may know.
+    pub shared: Arc<GroupShared>,
+    /// Commands on their way.
+    pub outbox: RefCell<Outbox>,
+    /// The plan table, cached for this thread.
+    pub routing: RefCell<Cache<Arc<ArcSwap<Routing>>, Arc<Routing>>>,
+    /// This worker's instance of the policy's decider.
+    pub decider: RefCell<Option<Decider>>,
+    sequencer: OnceCell<Sequencer>,
+}
+
+/// What a decider may see of a request.
+pub struct Asked<'a> {
+    /// The command.
+    pub command: &'static Command,
+    /// Its class.
+    pub class: OpClass,
+    /// Its arguments.
+    pub args: Args<'a>,
+    /// Who asks.
+    pub client: &'a Client,
+}
+
+/// See the module's head.
+pub struct Worker {
+    index: usize,
+    count: usize,
+    /// The clocks.
+    pub clock: Clock,
+    /// All clients of the proxy.
+    pub registry: Arc<Registry>,
+    /// By the group's index.
+    pub groups: Vec<GroupHandle>,
+    /// Counted here, summed up when somebody asks.
+    pub counters: Arc<WorkerCounters>,
+    /// Where fresh reads go.
+    pub scratch: RefCell<Box<[u8]>>,
+    /// Finds commands in them.
+    pub decoder: RefCell<Decoder>,
+    mailbox: Arc<Mailbox>,
+    sessions: RefCell<Vec<Option<Rc<RefCell<Session>>>>>,
+    free: RefCell<Vec<usize>>,
+    generation: Cell<u64>,
+    now_us: Cell<u64>,
+    due: Cell<bool>,
+    flush: Notify,
+    draining: Cell<bool>,
+}
+
+impl Worker {
+    /// Worker `index` of `count`.
+    pub fn new(
+        (index, count): (usize, usize),
+        clock: Clock,
+        registry: Arc<Registry>,
+        groups: Vec<(Arc<GroupShared>, Option<Decider>)>,
+        counters: Arc<WorkerCounters>,
+        mailbox: Arc<Mailbox>,
+    ) -> Self {
+        let handle = |(shared, decider): (Arc<GroupShared>, Option<Decider>)| GroupHandle {
+            outbox: RefCell::default(),
+            routing: RefCell::new(Cache::new(shared.routing.clone())),
+            decider: RefCell::new(decider),
+            sequencer: OnceCell::new(),
+            shared,
+        };
+        Self {
+            index,
+            count,
+            clock,
+            registry,
+            groups: groups.into_iter().map(handle).collect(),
+            counters,
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            decoder: RefCell::default(),
+            mailbox,
+            sessions: RefCell::default(),
+            free: RefCell::default(),
+            generation: Cell::new(1),
+            now_us: Cell::new(0),
+            due: Cell::new(false),
+            flush: Notify::new(),
+            draining: Cell::new(false),
+        }
+    }
+
+    /// Says who numbers a group's writes; once, before any client.
+    pub fn set_sequencer(&self, group: usize, sequencer: Sequencer) {
+        let fresh = self.groups[group].sequencer.set(sequencer).is_ok();
+        assert!(fresh, "a group has one sequencer for the life of the worker");
+    }
+
+    /// Reads the clock for the requests that follow.
+    #[inline]
+    pub fn tick(&self) {
+        self.now_us.set(self.clock.now_us());
+    }
+
+    /// The time of the last [`Self::tick`].
+    #[inline]
+    pub fn now_us(&self) -> u64 {
+        self.now_us.get()
+    }
+
+    /// Makes sure that the outboxes are emptied once all clients that are ready were read.
+    #[inline]
+    pub fn schedule(&self) {
+        if !self.due.replace(true) {
+            self.flush.notify_one();
+        }
+    }
+
+    /// Serves until the thread ends.
+    pub async fn run(self: Rc<Self>) {
+        tokio::task::spawn_local(self.clone().flusher());
+        loop {
+            self.mailbox.wake.notified().await;
+            self.open_mail();
+        }
+    }
+
+    async fn flusher(self: Rc<Self>) {
+        loop {
+            self.flush.notified().await;
+            self.due.set(false);
+            let now_us = self.clock.now_us();
+            for (index, group) in self.groups.iter().enumerate() {
+                if group.outbox.borrow().is_empty() {
+                    continue;
+                }
+                let submission = group.outbox.borrow_mut().take(now_us);
+                match group.sequencer.get() {
+                    Some(Sequencer::Here(driver)) => driver.borrow_mut().run([Event::Submit(submission)]),
+                    Some(Sequencer::There(mailbox)) => mailbox.post(Mail::Submit(index, submission)),
+                    None => tracing::error!("a request came before its group had a sequencer"),
+                }
+            }
+        }
+    }
+
+    /// Everything in the box at once, so that requests of several workers share a step.
+    fn open_mail(self: &Rc<Self>) {
+        let mut submitted: Vec<Vec<Event>> = Vec::new();
+        while let Some(mail) = self.mailbox.queue.pop() {
+            match mail {
+                Mail::Accept(stream, port) => self.accept(stream, port),
+                Mail::Answers(group, answers) => self.deliver(group, answers),
+                Mail::Submit(group, submission) => {
+                    if submitted.len() <= group {
+                        submitted.resize_with(group + 1, Vec::new);
+                    }
+                    submitted[group].push(Event::Submit(submission));
+                }
+                Mail::Drain => self.drain(),
+            }
+        }
+        for (group, events) in submitted.into_iter().enumerate() {
+            if let (false, Some(Sequencer::Here(driver))) = (events.is_empty(), self.groups[group].sequencer.get()) {
+                driver.borrow_mut().run(events);
+            }
+        }
+    }
+
+    fn accept(self: &Rc<Self>, stream: std::net::TcpStream, port: Arc<Port>) {
+        match TcpStream::from_std(stream) {
+            Ok(stream) if !self.draining.get() => {
+                tokio::task::spawn_local(session::run(self.clone(), stream, port));
+            }
+            Ok(_) | Err(_) => {
+                port.clients.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Gives a new client its number.
+    pub fn enter(&self, client: Arc<Client>, port: Arc<Port>, socket: OwnedWriteHalf) -> Rc<RefCell<Session>> {
+        let mut sessions = self.sessions.borrow_mut();
+        let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            sessions.push(None);
+            sessions.len() - 1
+        });
+        let generation = self.generation.get();
+        self.generation.set(generation + 1);
+        let number = (slot * self.count + self.index) as u32;
+        let session = Session::new(number, client, port, socket, generation * TICKETS);
+        let session = Rc::new(RefCell::new(session));
+        sessions[slot] = Some(session.clone());
+        session
+    }
+
+    /// Forgets a client that is gone.
+    pub fn leave(&self, session: &Rc<RefCell<Session>>) {
+        let s = session.borrow();
+        s.client.kill();
+        self.registry.leave(s.client.id);
+        s.port.clients.fetch_sub(1, Ordering::Relaxed);
+        let slot = s.number as usize / self.count;
+        self.sessions.borrow_mut()[slot] = None;
+        self.free.borrow_mut().push(slot);
+    }
+
+    /// Puts answers in their places and writes what is due.
+    pub fn deliver(&self, group: usize, answers: Vec<Answer>) {
+        let now_us = self.clock.now_us();
+        let shared = &self.groups[group].shared;
+        let mut due: Vec<Rc<RefCell<Session>>> = Vec::new();
+        let sessions = self.sessions.borrow();
+        for answer in answers {
+            let slot = answer.session as usize / self.count;
+            let Some(Some(session)) = sessions.get(slot) else { continue };
+            let mut s = session.borrow_mut();
+            let since = s.fill(answer.ticket, |shape| {
+                let lines = if *shape == Default::default() { answer.commands } else { 1 };
+                self.reply_bytes(shared, answer.reply, lines)
+            });
+            if let Some(since) = since {
+                self.counters.answered(now_us.saturating_sub(since));
+                if s.mark() {
+                    due.push(session.clone());
+                }
+            }
+        }
+        drop(sessions);
+        due.iter().for_each(session::flush);
+    }
+
+    fn reply_bytes(&self, shared: &GroupShared, reply: Reply, lines: u32) -> Bytes {
+        let (cause, unknown) = match reply {
+            Reply::Done(bytes) => return bytes,
+            Reply::Refused(cause) => (cause, false),
+            Reply::Unknown(cause) => (cause, true),
+        };
+        self.counters.failed(unknown, u64::from(lines));
+        let text = shared.explain(&cause, unknown);
+        let mut out = BytesMut::new();
+        (0..lines).for_each(|_| encode::error(&text, &mut out));
+        out.freeze()
+    }
+
+    /// Asks the policy's decider for one request.
+    pub fn decide(&self, group: &GroupHandle, asked: Asked) -> Result<Outcome, String> {
+        match &mut *group.decider.borrow_mut() {
+            Some(decider) => decider.decide(&asked),
+            None => Err("NOTAPPLIED the policy wants to decide this request, but it has no decider".into()),
+        }
+    }
+
+    /// Closes clients that are quiet, and again when the others become so.
+    fn drain(&self) {
+        self.draining.set(true);
+        for session in self.sessions.borrow().iter().flatten() {
+            let mut s = session.borrow_mut();
+            if s.is_quiet() {
+                s.client.kill();
+            } else {
+                s.closing = true;
+            }
+        }
+    }
+
+    /// Closes clients that were silent for longer than their listener allows.
+    pub fn sweep(&self) {
+        let now_ms = self.clock.now_us() / 1000;
+        for session in self.sessions.borrow().iter().flatten() {
+            let s = session.borrow();
+            let limit = s.port.idle_timeout.as_millis() as u64;
+            let idle = now_ms.saturating_sub(s.client.active_ms.load(Ordering::Relaxed));
+            if limit > 0 && idle > limit && s.is_quiet() {
+                s.client.kill();
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What Quorate does with a command: send it to one replica, order it, rewrite it first,
+//! answer it itself, or refuse it with a reason that the client can read.
+
+/// What Quorate does with a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carry {
+    /// Sent to one replica.
+    Read,
+    /// An entry of the log, sent as it is: it does the same on every replica.
+    Deterministic,
+    /// An entry of the log, after its relative times or choices were replaced by fixed ones.
+    Rewritten(Rewrite),
+    /// Answered by the proxy.
+    Local(Local),
+    /// Not carried.
+    Refused(Refusal),
+}
+
+macro_rules! named {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $type {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $type {
+            /// All of them.
+            pub const ALL: &[$type] = &[$($type::$variant),*];
+
+            /// The stable name, in metrics, in `classes.tsv` and in what clients read.
+            pub fn name(self) -> &'static str {
+                match self { $($type::$variant => $name,)* }
+            }
+
+            pub(super) fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.name() == name)
+            }
+        }
+    };
+}
+
+named! {
+    /// How arguments are made independent of time and chance.
+    Rewrite {
+        /// `SET` with `EX` or `PX`.
+        Set = "set",
+        /// `GETEX` with `EX` or `PX`.
+        GetEx = "getex",
+        /// `SETEX` becomes `SET … PXAT`.
+        SetEx = "setex",
+        /// `PSETEX` becomes `SET … PXAT`.
+        PsetEx = "psetex",
+        /// `EXPIRE` becomes `PEXPIREAT`.
+        Expire = "expire",
+        /// `PEXPIRE` becomes `PEXPIREAT`.
+        Pexpire = "pexpire",
+        /// `RESTORE` gets `ABSTTL`.
+        Restore = "restore",
+        /// `HEXPIRE` becomes `HPEXPIREAT`.
+        Hexpire = "hexpire",
+        /// `HPEXPIRE` becomes `HPEXPIREAT`.
+        Hpexpire = "hpexpire",
+        /// `HSETEX` with `EX` or `PX`.
+        HsetEx = "hsetex",
+        /// `HGETEX` with `EX` or `PX`.
+        HgetEx = "hgetex",
+        /// `MSETEX` with `EX` or `PX`.
+        MsetEx = "msetex",
+        /// `XADD` with `*`, or with approximate trimming.
+        StreamId = "stream-id",
+        /// `XTRIM` with approximate trimming.
+        StreamTrim = "stream-trim",
+    }
+}
+
+named! {
+    /// Which part of the proxy answers.
+    #[allow(missing_docs)]
+    Local {
+        Ping = "ping",
+        Echo = "echo",
+        Hello = "hello",
+        Auth = "auth",
+        Select = "select",
+        Client = "client",
+        Command = "command",
+        Info = "info",
+        Reset = "reset",
+        Quit = "quit",
+        Time = "time",
+    }
+}
+
+named! {
+    /// Why a command is not carried.
+    Refusal {
+        /// Its effect must be taken from one replica and shipped to the others.
+        LeaderFirst = "leader-first",
+        /// Client transactions.
+        Transaction = "transaction",
+        /// It may wait.
+        Blocking = "blocking",
+        /// Pub/sub.
+        PubSub = "pubsub",
+        /// Scripts and functions.
+        Script = "script",
+        /// Administration of one server.
+        Admin = "admin",
+        /// It would remove the reserved keys.
+        Flush = "flush",
+        /// A database other than 0.
+        Databases = "databases",
+        /// Redis Cluster and moving keys between servers.
+        Cluster = "cluster",
+        /// Invalidation of caches in clients.
+        Tracking = "tracking",
+        /// A name that needs a sub-command; `resolve` never returns it.
+        Container = "container",
+    }
+}
+
+named! {
+    /// What of an answer would show reserved keys, and so must be filtered.
+    Filter {
+        /// Nothing.
+        None = "-",
+        /// An array of keys.
+        Keys = "keys",
+        /// A cursor and an array of keys.
+        Scan = "scan",
+        /// A number of keys.
+        DbSize = "dbsize",
+        /// One key.
+        RandomKey = "randomkey",
+    }
+}
+
+impl Refusal {
+    /// What the client reads, without the leading `-`. `name` is cut and made printable, so that
+    /// it cannot end the line.
+    pub fn message(self, name: &[u8]) -> String {
+        let name = name.iter().take(128).map(|byte| match byte {
+            b' '..=b'~' if *byte != b'\'' => char::from(*byte).to_ascii_uppercase(),
+            _ => '?',
+        });
+        let name: String = name.map(|c| if c == '|' { ' ' } else { c }).collect();
+        format!(
+            "ERR '{name}' is not carried by this version of Quorate (class: {}): {}",
+            self.name(),
+            self.why()
+        )
+    }
+
+    /// One clause on what stands in the way.
+    pub fn why(self) -> &'static str {
+        match self {
+            Refusal::LeaderFirst => "its effect may differ between replicas",
+            Refusal::Transaction => "transactions of clients are not ordered yet",
+            Refusal::Blocking => "commands that wait cannot be an entry of the log",
+            Refusal::PubSub => "messages are not replicated",
+            Refusal::Script => "the effect of a script may differ between replicas",
+            Refusal::Admin => "it concerns one server; ask the backend itself",
+            Refusal::Flush => "it would remove the reserved keys as well",
+            Refusal::Databases => "only database 0 is served",
+            Refusal::Cluster => "the proxy is not a cluster node",
+            Refusal::Tracking => "client-side caching is not supported",
+            Refusal::Container => "it needs a sub-command",
+        }
+    }
+}

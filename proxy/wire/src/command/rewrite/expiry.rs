@@ -1,0 +1,224 @@
+//! Relative times as absolute milliseconds.
+
+use super::{Rewrite, borrowed};
+use crate::command::token::{integer, is, is_any};
+use crate::resp::Args;
+use std::borrow::Cow;
+
+type Rewriting<'a> = Option<Vec<Cow<'a, [u8]>>>;
+
+/// The rewritten arguments; `None` when they are right, or wrong for every server.
+pub(super) fn rewrite(kind: Rewrite, args: Args<'_>, now: i64) -> Rewriting<'_> {
+    match kind {
+        Rewrite::Set => options(args, 3, Values::None, now),
+        Rewrite::GetEx => options(args, 2, Values::None, now),
+        Rewrite::HsetEx => options(args, 2, Values::Fields(2), now),
+        Rewrite::HgetEx => options(args, 2, Values::Fields(1), now),
+        Rewrite::MsetEx => options(args, behind_pairs(args)?, Values::None, now),
+        Rewrite::SetEx => set_ex(args, Unit::Seconds, now),
+        Rewrite::PsetEx => set_ex(args, Unit::Milliseconds, now),
+        Rewrite::Expire => expire(args, Unit::Seconds, now),
+        Rewrite::Pexpire => expire(args, Unit::Milliseconds, now),
+        Rewrite::Hexpire => expire_fields(args, Unit::Seconds, now),
+        Rewrite::Hpexpire => expire_fields(args, Unit::Milliseconds, now),
+        Rewrite::Restore => restore(args, now),
+        Rewrite::StreamId | Rewrite::StreamTrim => None,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Seconds,
+    Milliseconds,
+}
+
+/// A relative time as the servers take it.
+enum Time {
+    /// Milliseconds since 1970.
+    At(i64),
+    Zero,
+    Negative,
+    /// Beyond what 64 bits hold: every server refuses it.
+    Overflow,
+}
+
+/// How "now or earlier" is written: so early that no backend's slow clock takes it for the future.
+const PAST: i64 = 1;
+
+impl Time {
+    fn read(arg: &[u8], unit: Unit, now: i64) -> Option<Time> {
+        let factor = if unit == Unit::Seconds { 1000 } else { 1 };
+        Some(match integer(arg)?.checked_mul(factor) {
+            None => Time::Overflow,
+            Some(0) => Time::Zero,
+            Some(..0) => Time::Negative,
+            Some(ms) => ms.checked_add(now).map_or(Time::Overflow, Time::At),
+        })
+    }
+}
+
+/// Refused by every server in either unit, at any time of day: what takes the place of a time
+/// that one server might refuse and another, whose clock is behind, accept.
+const TOO_LATE: i64 = i64::MAX;
+
+fn number<'a>(value: i64) -> Cow<'a, [u8]> {
+    Cow::Owned(value.to_string().into_bytes())
+}
+
+/// What stands among the options of a command and is not an option.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Values {
+    /// Nothing. Time 0 is an error.
+    None,
+    /// `FIELDS`, a number, and that many groups of this many. Time 0 removes the fields.
+    Fields(usize),
+}
+
+/// Options of SET with a value, those of Redis 8 included: the value may read like an option.
+const COMPARISONS: &[&str] = &["IFEQ", "IFNE", "IFDEQ", "IFDNE"];
+
+/// `EX` and `PX` become `PXAT`, in whatever order the options stand. Servers take the last of
+/// equal options and refuse unequal ones.
+fn options(args: Args<'_>, from: usize, values: Values, now: i64) -> Rewriting<'_> {
+    let found = times(args, from, values)?;
+    let last = *found.last()?;
+    let unit = match kind(&args[last])? {
+        _ if found.iter().any(|at| kind(&args[*at]) != kind(&args[last])) => return None,
+        Kind::Relative(unit) => unit,
+        Kind::Absolute(_) => return None,
+    };
+    let time = Time::read(args.get(last + 1)?, unit, now)?;
+    let mut out = borrowed(args);
+    for at in found {
+        match time {
+            Time::At(ms) => absolute(&mut out, at, ms),
+            Time::Zero if matches!(values, Values::Fields(_)) => absolute(&mut out, at, PAST),
+            Time::Zero | Time::Negative => return None,
+            Time::Overflow => out[at + 1] = number(TOO_LATE),
+        }
+    }
+    Some(out)
+}
+
+fn absolute(out: &mut [Cow<[u8]>], at: usize, ms: i64) {
+    out[at] = Cow::Borrowed(b"PXAT");
+    out[at + 1] = number(ms);
+}
+
+/// An option with a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Relative(Unit),
+    Absolute(Unit),
+}
+
+fn kind(option: &[u8]) -> Option<Kind> {
+    match () {
+        _ if is(option, "EX") => Some(Kind::Relative(Unit::Seconds)),
+        _ if is(option, "PX") => Some(Kind::Relative(Unit::Milliseconds)),
+        _ if is(option, "EXAT") => Some(Kind::Absolute(Unit::Seconds)),
+        _ if is(option, "PXAT") => Some(Kind::Absolute(Unit::Milliseconds)),
+        _ => None,
+    }
+}
+
+/// Indices of the options with a time; `None` when the fields are malformed.
+fn times(args: Args, from: usize, values: Values) -> Option<Vec<usize>> {
+    let mut found = Vec::new();
+    let mut at = from;
+    while let Some(arg) = args.get(at) {
+        let timed = kind(arg).is_some();
+        if timed {
+            found.push(at);
+        }
+        at += match values {
+            Values::Fields(width) if is(arg, "FIELDS") => 2 + count(args.get(at + 1)?)?.checked_mul(width)?,
+            _ if timed || is_any(arg, COMPARISONS) => 2,
+            _ => 1,
+        };
+    }
+    Some(found)
+}
+
+/// A number of arguments; `None` beyond what a command can have.
+fn count(arg: &[u8]) -> Option<usize> {
+    u32::try_from(integer(arg)?).ok().map(|count| count as usize)
+}
+
+/// Where the options of MSETEX begin.
+fn behind_pairs(args: Args) -> Option<usize> {
+    count(args.get(1)?)?.checked_mul(2)?.checked_add(2)
+}
+
+/// `SETEX key time value` as `SET key value PXAT ms`: the same reply, +OK.
+fn set_ex(args: Args<'_>, unit: Unit, now: i64) -> Rewriting<'_> {
+    let mut out = borrowed(args);
+    match Time::read(args.get(2)?, unit, now)? {
+        Time::Zero | Time::Negative => return None,
+        Time::Overflow => out[2] = number(TOO_LATE),
+        Time::At(ms) => {
+            out[0] = Cow::Borrowed(b"SET");
+            out.swap(2, 3);
+            out[3] = Cow::Borrowed(b"PXAT");
+            out.push(number(ms));
+        }
+    }
+    Some(out)
+}
+
+/// `EXPIRE key time …` as `PEXPIREAT key ms …`. Time 0 and less delete the key.
+fn expire(args: Args<'_>, unit: Unit, now: i64) -> Rewriting<'_> {
+    let mut out = borrowed(args);
+    let ms = match Time::read(args.get(2)?, unit, now)? {
+        Time::At(ms) => ms,
+        Time::Zero | Time::Negative => PAST,
+        Time::Overflow => {
+            out[2] = number(TOO_LATE);
+            return Some(out);
+        }
+    };
+    out[0] = Cow::Borrowed(b"PEXPIREAT");
+    out[2] = number(ms);
+    Some(out)
+}
+
+/// `HEXPIRE key time …` as `HPEXPIREAT key ms …`. Unlike with keys, a negative time is an error.
+fn expire_fields(args: Args<'_>, unit: Unit, now: i64) -> Rewriting<'_> {
+    let mut out = borrowed(args);
+    let ms = match Time::read(args.get(2)?, unit, now)? {
+        Time::At(ms) => ms,
+        Time::Zero => PAST,
+        Time::Negative => return None,
+        Time::Overflow => {
+            out[2] = number(TOO_LATE);
+            return Some(out);
+        }
+    };
+    out[0] = Cow::Borrowed(b"HPEXPIREAT");
+    out[2] = number(ms);
+    Some(out)
+}
+
+/// `RESTORE key ttl …` with an absolute time and `ABSTTL`; 0 means no expiry and stays.
+fn restore(args: Args<'_>, now: i64) -> Rewriting<'_> {
+    let ttl = integer(args.get(2)?)?;
+    if ttl <= 0 || has_absttl(args) {
+        return None;
+    }
+    let mut out = borrowed(args);
+    // Servers do not look for an overflow here; the end of time is what was meant.
+    out[2] = number(ttl.saturating_add(now));
+    out.push(Cow::Borrowed(b"ABSTTL"));
+    Some(out)
+}
+
+fn has_absttl(args: Args) -> bool {
+    let mut at = 4;
+    while let Some(arg) = args.get(at) {
+        if is(arg, "ABSTTL") {
+            return true;
+        }
+        at += if is_any(arg, &["IDLETIME", "FREQ"]) { 2 } else { 1 };
+    }
+    false
+}
