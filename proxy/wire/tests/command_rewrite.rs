@@ -327,7 +327,7 @@ fn redis_does_the_same_with_the_rewritten_form() {
 #[test]
 fn valkey_does_the_same_with_the_rewritten_form() {
     if let Some(server) = Server::valkey() {
-        compare_all(server, 8000, expiring_in_valkey());
+        compare_all(server, 4000, expiring_in_valkey());
     }
 }
 
@@ -338,7 +338,7 @@ fn no_server_accepts_a_relative_time_that_is_left() {
         let Some(server) = server else { continue };
         let server = RefCell::new(server);
         let mut runner =
-            TestRunner::new(Config { cases: 6000, failure_persistence: None, ..Config::default() });
+            TestRunner::new(Config { cases: 3000, failure_persistence: None, ..Config::default() });
         let commands = if valkey { expiring_in_valkey().boxed() } else { expiring().boxed() };
         let result = runner.run(&(commands, prop::sample::select(SETUPS)), |(command, setup)| {
             let (far, _) = rewritten(&command, 4_000_000_000_000);
