@@ -95,7 +95,8 @@ pub fn read(plan: &Plan, replicas: &[String], down: Mask, covered: bool) -> Expl
         Part { replica: replicas[i].clone(), up: up(i), gets: gets.into() }
     };
     let listed: Vec<&str> = order.iter().map(|i| replicas[*i].as_str()).collect();
-    let mut reasons = vec![format!("plan '{}' reads from the first in sync of {}", plan.name, listed.join(", "))];
+    let mut reasons =
+        vec![format!("plan '{}' reads from the first in sync of {}", plan.name, listed.join(", "))];
     if plan.spread {
         reasons.push("reads take turns; this shows the first turn".into());
     }

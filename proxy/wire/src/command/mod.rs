@@ -4,7 +4,6 @@
 
 mod carry;
 mod classify;
-mod encode;
 mod error;
 mod flags;
 mod keys;
@@ -16,7 +15,6 @@ mod token;
 
 pub use carry::{Carry, Filter, Local, Refusal, Rewrite};
 pub use classify::{classify, op_class};
-pub use encode::encode;
 pub use error::CommandError;
 pub use flags::{Flags, Servers};
 pub use keys::{KeySpec, Movable, first_key, key_positions, keys};

@@ -6,8 +6,8 @@
 mod expiry;
 mod stream;
 
-use super::{Rewrite, encode};
-use crate::resp::Args;
+use super::Rewrite;
+use crate::resp::{Args, encode};
 use bytes::BytesMut;
 use std::borrow::Cow;
 
@@ -31,8 +31,10 @@ impl Rewritten<'_> {
     /// Appends the command to `out`; `original` is what was rewritten.
     pub fn encode(&self, original: Args, out: &mut BytesMut) {
         match self {
-            Rewritten::AsIs => encode(&original.from(0).collect::<Vec<_>>(), out),
-            Rewritten::Args(args) | Rewritten::Stream { args, .. } => encode(args, out),
+            Rewritten::AsIs => encode::command(original.from(0), out),
+            Rewritten::Args(args) | Rewritten::Stream { args, .. } => {
+                encode::command(args.iter().map(AsRef::as_ref), out);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Stream ids chosen in log order: `XADD key *` becomes `XADD key ms-seq`.
 
-use super::{Rewrite, Rewritten, encode, rewrite};
-use crate::resp::{Args, Decoder, Limits};
+use super::{Rewrite, Rewritten, rewrite};
+use crate::resp::{Args, Decoder, Limits, encode};
 use bytes::BytesMut;
 use quorate_core::ordered::{Now, Stamp};
 use std::borrow::Cow;
@@ -33,7 +33,7 @@ impl Stamp for StreamStamp {
                 rewrite(Rewrite::StreamId, Args::new(command, decoder.spans()), now.unix_ms)
         {
             args[id_index] = Cow::Owned(self.next(now.unix_ms).into_bytes());
-            return encode(&args, out);
+            return encode::command(args.iter().map(AsRef::as_ref), out);
         }
         // Not one to be stamped after all: it goes as it is.
         out.extend_from_slice(command);

@@ -1,0 +1,378 @@
+//! The sequencer of one group: numbering, sending, commit, replies, reads.
+//!
+//! At most one entry is in flight to each replica. A Redis transaction that is refused must
+//! not be followed by one that is applied, and only waiting for the answer makes sure of that;
+//! see docs/decisions/0002-one-entry-in-flight.md. Natural batching pays for it.
+
+mod commit;
+mod reads;
+mod replicas;
+mod requests;
+mod time;
+
+use super::effects::{Answer, Effects};
+use super::entry::{Position, Replies};
+use super::log::Log;
+use super::pending::{Burst, Pending};
+use super::recovery::Attachment;
+use super::replica::{Hold, Replica, ReplicaView, mask};
+use super::rules::SafetyRules;
+use super::{Event, Now};
+use crate::plan::Plan;
+use crate::quorum::covers;
+use crate::rule::{Mask, Rule};
+use bytes::BytesMut;
+use serde::Serialize;
+use std::collections::VecDeque;
+
+/// Buckets of keys; two keys that share one only make a read wait longer than it must.
+pub const BUCKETS: usize = 1 << 16;
+/// Payloads up to this many bytes are copied into their entry; larger ones are shared.
+const COPY_BYTES: usize = 32 << 10;
+/// The most entries and bytes merged into one send to a replica that is behind.
+const FEED_ENTRIES: usize = 64;
+const FEED_BYTES: usize = 1 << 20;
+/// Answered entries kept for comparing late replies.
+const COMPARED: usize = 1024;
+/// Bytes of payload a backend's tail may hold before it is cut to half of that.
+const TAIL_BYTES: usize = 16 << 20;
+const TAIL_SLACK: u32 = 16;
+const BACKOFF_US: u64 = 20_000;
+const BACKOFF_MAX_US: u64 = 2_000_000;
+
+/// Writes the log-ordered part of a command, for example the id of `XADD key *`.
+pub trait Stamp: Send {
+    /// Appends the command with its stamp to `out`. Stamps must grow from call to call.
+    fn stamp(&mut self, now: Now, command: &[u8], out: &mut BytesMut);
+}
+
+/// What a group is made of.
+#[derive(Debug, Clone)]
+pub struct GroupConfig {
+    /// How many replicas, at most [`crate::rule::MAX_REPLICAS`].
+    pub replicas: usize,
+    /// The epoch this owner fenced the backends with.
+    pub epoch: u64,
+    /// The group is known to have had a log: all backends blank then means that data is gone.
+    pub expects_history: bool,
+    /// Bytes of payload kept in memory for catch-up.
+    pub log_bytes: usize,
+    /// Bytes of requests that may wait; more are shed.
+    pub queue_bytes: usize,
+    /// An entry takes no further burst beyond this many bytes.
+    pub entry_bytes: usize,
+    /// An entry takes no further burst beyond this many commands.
+    pub entry_commands: u32,
+    /// Entries kept in each backend's tail; 0 switches it off.
+    pub tail_entries: u32,
+    /// Payloads above this many bytes are left out of the tail.
+    pub tail_payload: usize,
+    /// A replica that answers nothing for this long is disconnected, in microseconds.
+    pub stall_us: u64,
+    /// Safety rules in force.
+    pub rules: SafetyRules,
+}
+
+impl GroupConfig {
+    /// Defaults for a group of `replicas` under `epoch`.
+    pub fn new(replicas: usize, epoch: u64) -> Self {
+        Self {
+            replicas,
+            epoch,
+            expects_history: false,
+            log_bytes: 256 << 20,
+            queue_bytes: 128 << 20,
+            entry_bytes: 256 << 10,
+            entry_commands: 512,
+            tail_entries: 128,
+            tail_payload: 1 << 20,
+            stall_us: 1_000_000,
+            rules: SafetyRules::ALL,
+        }
+    }
+}
+
+/// Where the group stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Waiting for enough replicas to know the log.
+    Recovering,
+    /// The log is known; this epoch's first entry is not committed yet.
+    Barrier,
+    /// Serving clients.
+    Serving,
+    /// A newer owner took over.
+    Fenced {
+        /// Its epoch.
+        by: u64,
+    },
+}
+
+/// A look at the group from outside.
+#[derive(Debug, Clone, Serialize)]
+pub struct Health {
+    /// Where the group stands.
+    pub phase: Phase,
+    /// Epoch of this owner.
+    pub epoch: u64,
+    /// Number of the last entry.
+    pub head: u64,
+    /// Number of the last entry committed by the weakest rule.
+    pub committed: u64,
+    /// Can some write rule be met by the replicas that are fed?
+    pub writable: bool,
+    /// Bytes of requests that wait.
+    pub queued_bytes: usize,
+    /// Bytes of log in memory.
+    pub log_bytes: usize,
+    /// Number of the oldest entry that can still be fed.
+    pub log_from: u64,
+    /// Each replica.
+    pub replicas: Vec<ReplicaView>,
+}
+
+struct RuleState {
+    rule: Rule,
+    committed: u64,
+}
+
+struct PlanState {
+    plan: Plan,
+    rule: u8,
+    turn: usize,
+}
+
+/// A numbered burst whose client has no answer yet.
+struct Waiting {
+    session: u32,
+    ticket: u64,
+    first: u32,
+    commands: u32,
+    plan: u16,
+    rule: u8,
+    arrived_us: u64,
+}
+
+/// An entry that is not fully answered or compared.
+struct Open {
+    waiting: Vec<Waiting>,
+    rules: u64,
+    replies: Option<Replies>,
+    votes: Vec<(u8, u64)>,
+    sent_to: Mask,
+    refused_by: Mask,
+}
+
+struct HeldRead {
+    hold: Hold,
+    plan: u16,
+    arrived_us: u64,
+    answer: Answer,
+}
+
+/// The sequencer. See the module's head.
+pub struct Group {
+    config: GroupConfig,
+    stamp: Box<dyn Stamp>,
+    phase: Phase,
+    attachments: Vec<Option<Attachment>>,
+    replicas: Vec<Replica>,
+    rules: Vec<RuleState>,
+    plans: Vec<PlanState>,
+    log: Log,
+    barrier: u64,
+    open: VecDeque<Open>,
+    /// Number of the first entry in `open`.
+    open_from: u64,
+    /// Last entry that touched the bucket and the rule of its write.
+    buckets: Vec<(u64, u8)>,
+    /// Last entry that may have touched any key.
+    everywhere: (u64, u8),
+    pending: Pending,
+    unrouted: Vec<Burst>,
+    held: Vec<HeldRead>,
+    tail: (u32, usize),
+}
+
+impl Group {
+    /// A group that knows nothing of its replicas yet.
+    pub fn new(config: GroupConfig, plans: &[Plan], stamp: Box<dyn Stamp>) -> Self {
+        let n = config.replicas;
+        assert!(
+            (1..=crate::rule::MAX_REPLICAS).contains(&n),
+            "the config door checks the number of replicas"
+        );
+        let mut group = Group {
+            stamp,
+            phase: Phase::Recovering,
+            attachments: vec![None; n],
+            replicas: (0..n).map(|_| Replica::new()).collect(),
+            rules: Vec::new(),
+            plans: Vec::new(),
+            log: Log::new(Position::default(), config.log_bytes),
+            barrier: 0,
+            open: VecDeque::new(),
+            open_from: 1,
+            buckets: vec![(0, 0); BUCKETS],
+            everywhere: (0, 0),
+            pending: Pending::new(config.queue_bytes, config.entry_bytes, config.entry_commands),
+            unrouted: Vec::new(),
+            held: Vec::new(),
+            tail: (0, 0),
+            config,
+        };
+        group.adopt_plans(plans);
+        group
+    }
+
+    /// Begins again under a later epoch, before this one ever served. Waiting requests stay.
+    pub fn restart(&mut self, epoch: u64, expects_history: bool) {
+        assert!(
+            matches!(self.phase, Phase::Recovering | Phase::Barrier) && epoch >= self.config.epoch,
+            "an owner that served must not come back by itself"
+        );
+        self.config.epoch = epoch;
+        self.config.expects_history = expects_history;
+        self.phase = Phase::Recovering;
+        self.attachments.iter_mut().for_each(|attachment| *attachment = None);
+        self.replicas.iter_mut().for_each(|replica| *replica = Replica::new());
+        self.rules.iter_mut().for_each(|rule| rule.committed = 0);
+        self.log = Log::new(Position::default(), self.config.log_bytes);
+        self.open.clear();
+        (self.open_from, self.barrier, self.tail) = (1, 0, (0, 0));
+    }
+
+    /// Makes plans known and returns the number that bursts must use for each of them.
+    ///
+    /// Equal plans keep their number, so that tables can change without end.
+    pub fn adopt_plans(&mut self, plans: &[Plan]) -> Vec<u16> {
+        plans.iter().map(|plan| self.adopt_plan(plan)).collect()
+    }
+
+    fn adopt_plan(&mut self, plan: &Plan) -> u16 {
+        if let Some(known) = self.plans.iter().position(|p| p.plan == *plan) {
+            return known as u16;
+        }
+        let rule = self.rules.iter().position(|r| r.rule == plan.write).unwrap_or_else(|| {
+            let committed = self.committed_by(&plan.write);
+            self.rules.push(RuleState { rule: plan.write.clone(), committed });
+            self.rules.len() - 1
+        });
+        assert!(
+            rule < 64 && self.plans.len() < 65_000,
+            "the policy host bounds how many plans a group ever sees"
+        );
+        self.plans.push(PlanState { plan: plan.clone(), rule: rule as u8, turn: 0 });
+        (self.plans.len() - 1) as u16
+    }
+
+    /// One batch of events. Everything that follows from it is appended to `fx`.
+    pub fn step(&mut self, now: Now, events: &mut Vec<Event>, fx: &mut Effects) {
+        for event in events.drain(..) {
+            self.handle(now, event, fx);
+        }
+        self.settle(now, fx);
+    }
+
+    fn handle(&mut self, now: Now, event: Event, fx: &mut Effects) {
+        match event {
+            Event::Submit(submission) => self.submit(submission, now, fx),
+            Event::Attached { replica, attachment } => self.attached(replica, attachment, now, fx),
+            Event::Applied { replica, replies } => self.applied(replica, replies, fx),
+            Event::Refused { replica, error } => self.refused(replica, error, now, fx),
+            Event::Read { replica, bytes } => self.read_done(replica, bytes, fx),
+            Event::ReadLost { replica } => self.read_lost(replica, fx),
+            Event::Disconnected { replica } => self.disconnected(replica, fx),
+            Event::Fenced { by } => self.fenced(by, fx),
+            Event::Tick => self.tick(now, fx),
+        }
+    }
+
+    /// What follows from the events, once for all of them.
+    fn settle(&mut self, now: Now, fx: &mut Effects) {
+        if matches!(self.phase, Phase::Fenced { .. } | Phase::Recovering) {
+            return;
+        }
+        self.advance(fx);
+        self.number(now, fx);
+        self.feed(now, fx);
+        self.route_waiting_reads(now, fx);
+        self.forget();
+    }
+
+    fn open_mut(&mut self, seq: u64) -> Option<&mut Open> {
+        let index = seq.checked_sub(self.open_from)?;
+        self.open.get_mut(usize::try_from(index).ok()?)
+    }
+
+    fn idle(&self) -> Mask {
+        let head = self.log.head().seq;
+        mask(&self.replicas, |r| r.idle(head))
+    }
+
+    fn meets_some_rule(&self, set: Mask) -> bool {
+        self.rules.iter().any(|r| r.rule.met(set))
+    }
+
+    fn covered(&self, set: Mask) -> bool {
+        let rules = &self.rules;
+        if let [only] = rules.as_slice() {
+            return covers(&[&only.rule], self.replicas.len(), set);
+        }
+        let rules: Vec<&Rule> = rules.iter().map(|r| &r.rule).collect();
+        covers(&rules, self.replicas.len(), set)
+    }
+
+    /// The position of the log's head.
+    pub fn head(&self) -> Position {
+        self.log.head()
+    }
+
+    /// Where the group stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Epoch of this owner.
+    pub fn epoch(&self) -> u64 {
+        self.config.epoch
+    }
+
+    /// A plan by the number [`Self::adopt_plans`] gave it.
+    pub fn plan(&self, number: u16) -> Option<&Plan> {
+        self.plans.get(usize::from(number)).map(|state| &state.plan)
+    }
+
+    /// Is anything unanswered?
+    pub fn busy(&self) -> bool {
+        self.pending.bytes() > 0
+            || !self.unrouted.is_empty()
+            || !self.held.is_empty()
+            || self.open.iter().any(|open| !open.waiting.is_empty())
+            || self.replicas.iter().any(|r| r.reads.iter().any(|read| !read.abandoned))
+    }
+
+    /// A look for status, metrics and readiness.
+    pub fn health(&self) -> Health {
+        let head = self.log.head().seq;
+        let view = |r: &Replica| ReplicaView {
+            state: r.state,
+            applied: r.applied,
+            lag: head.saturating_sub(r.applied),
+            suspect: r.suspect,
+        };
+        Health {
+            phase: self.phase,
+            epoch: self.config.epoch,
+            head,
+            committed: self.commit(),
+            writable: self.phase == Phase::Serving
+                && self.meets_some_rule(mask(&self.replicas, |r| r.fed() && !r.suspect)),
+            queued_bytes: self.pending.bytes(),
+            log_bytes: self.log.bytes(),
+            log_from: self.log.base().seq + 1,
+            replicas: self.replicas.iter().map(view).collect(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Reads: which replica, what the reply waits for, and where it goes when the replica is lost.
+
+use super::super::effects::{Answer, Cause, Outgoing, Reply};
+use super::super::pending::{Burst, refused};
+use super::super::replica::{Hold, ReadFlight, Replica, mask};
+use super::super::{Effects, Now};
+use super::{Group, HeldRead, Phase};
+use bytes::Bytes;
+
+impl Group {
+    pub(super) fn route(&mut self, burst: Burst, moved: bool, now: Now, fx: &mut Effects) {
+        let Some(i) = self.pick(burst.plan, burst.everything) else {
+            self.unrouted.push(burst);
+            return;
+        };
+        let hold = self.hold(&burst);
+        let after = self.pending.latest_write(burst.session);
+        let (payload, commands, dialect) = (burst.payload.clone(), burst.commands, burst.dialect);
+        fx.sends.push((i, Outgoing::Read { payload, commands, dialect }));
+        let flight = ReadFlight { burst, since_us: now.us, hold, after, abandoned: false, moved };
+        self.replicas[i].reads.push_back(flight);
+    }
+
+    /// The replica for a read: the first of the plan's order that has everything numbered before it.
+    /// Reads that may see any key do not take turns: a cursor belongs to the replica that gave it.
+    pub(super) fn pick(&mut self, plan: u16, everything: bool) -> Option<usize> {
+        // With fewer connections than a take-over needs, a newer owner may already be writing.
+        if self.phase != Phase::Serving || !self.covered(mask(&self.replicas, Replica::fed)) {
+            return None;
+        }
+        let head = self.log.head().seq;
+        let state = &mut self.plans[usize::from(plan)];
+        let order = &state.plan.read_order;
+        let start = if state.plan.spread && !everything { state.turn } else { 0 };
+        state.turn = (state.turn + 1) % order.len().max(1);
+        let turn = (0..order.len()).map(|k| usize::from(order[(start + k) % order.len()]));
+        let readable = |i: &usize| self.replicas[*i].readable(head);
+        // Beyond the plan's own order any replica that is in sync is better than none.
+        turn.chain(0..self.replicas.len()).find(readable)
+    }
+
+    pub(super) fn hold(&self, burst: &Burst) -> Hold {
+        let head = self.log.head().seq;
+        let mut hold = Hold::default();
+        let mut wait_for = |(seq, rule): (u64, u8)| {
+            let seq = seq.min(head);
+            if seq > self.rules[usize::from(rule)].committed {
+                hold.seq = hold.seq.max(seq);
+                hold.rules |= 1 << rule;
+            }
+        };
+        wait_for(self.everywhere);
+        if burst.everything {
+            let first = self.open_from;
+            for (offset, open) in self.open.iter().enumerate() {
+                crate::rule::indices(open.rules)
+                    .for_each(|rule| wait_for((first + offset as u64, rule as u8)));
+            }
+        }
+        burst.buckets.iter().for_each(|bucket| wait_for(self.buckets[bucket]));
+        hold
+    }
+
+    pub(super) fn read_done(&mut self, i: usize, bytes: Bytes, fx: &mut Effects) {
+        let replica = &mut self.replicas[i];
+        let Some(flight) = replica.reads.pop_front() else { return };
+        replica.suspect = false;
+        if flight.abandoned {
+            return;
+        }
+        let Burst { session, ticket, commands, plan, arrived_us, .. } = flight.burst;
+        let answer = Answer { session, ticket, commands, reply: Reply::Done(bytes) };
+        if self.satisfied(flight.hold) {
+            fx.answers.push(answer);
+        } else {
+            self.held.push(HeldRead { hold: flight.hold, plan, arrived_us, answer });
+        }
+    }
+
+    pub(super) fn read_lost(&mut self, i: usize, fx: &mut Effects) {
+        if let Some(flight) = self.replicas[i].reads.pop_front() {
+            self.reroute(flight, fx);
+        }
+    }
+
+    pub(super) fn lose_reads(&mut self, i: usize, fx: &mut Effects) {
+        for flight in std::mem::take(&mut self.replicas[i].reads) {
+            self.reroute(flight, fx);
+        }
+    }
+
+    /// Tries a read elsewhere, unless its session has written since: then its place is taken.
+    pub(super) fn reroute(&mut self, flight: ReadFlight, fx: &mut Effects) {
+        if flight.abandoned {
+            return;
+        }
+        if self.pending.latest_write(flight.burst.session) == flight.after {
+            self.unrouted.push(flight.burst);
+        } else {
+            fx.answers.push(refused(&flight.burst, Cause::ReadLost));
+        }
+    }
+
+    pub(super) fn route_waiting_reads(&mut self, now: Now, fx: &mut Effects) {
+        for burst in std::mem::take(&mut self.unrouted) {
+            self.route(burst, true, now, fx);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Feeding replicas, and what they answer: the log side of each backend.
+
+use super::super::effects::{Answer, Cause, Note, Outgoing, Reply};
+use super::super::entry::{Entry, Position, Replies, TailEntry};
+use super::super::log::Log;
+use super::super::recovery::{Attachment, Verdict, judge};
+use super::super::replica::{Flight, Replica, ReplicaState, StaleReason};
+use super::super::{Effects, Now};
+use super::{BACKOFF_MAX_US, BACKOFF_US, FEED_BYTES, FEED_ENTRIES, Group, Open, Phase};
+use crate::rule::Rule;
+use bytes::Bytes;
+use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
+
+impl Group {
+    pub(super) fn feed(&mut self, now: Now, fx: &mut Effects) {
+        let head = self.log.head().seq;
+        for i in 0..self.replicas.len() {
+            let replica = &self.replicas[i];
+            if replica.fed() && replica.flight.is_none() && replica.sent < head && replica.retry_at_us == 0 {
+                self.feed_one(i, now, fx);
+            }
+        }
+    }
+
+    pub(super) fn feed_one(&mut self, i: usize, now: Now, fx: &mut Effects) {
+        let from = self.replicas[i].sent + 1;
+        let batch = self.batch(from);
+        let Some(last) = batch.last() else {
+            return self.stale(i, StaleReason::TooFarBehind, fx);
+        };
+        let to = last.position.seq;
+        for seq in from..=to {
+            if let Some(open) = self.open_mut(seq) {
+                open.sent_to |= 1 << i;
+                open.refused_by &= !(1 << i);
+            }
+        }
+        let replica = &mut self.replicas[i];
+        replica.sent = to;
+        replica.flight = Some(Flight { to, since_us: now.us });
+        fx.sends.push((i, Outgoing::Entries(batch)));
+    }
+
+    /// The entries from `from` on that may share a send. Empty when the log cannot feed them.
+    pub(super) fn batch(&self, from: u64) -> Vec<Arc<Entry>> {
+        let mut batch: Vec<Arc<Entry>> = Vec::new();
+        let mut bytes = 0;
+        while let Some(entry) = self.log.get(from + batch.len() as u64) {
+            let fits = batch.is_empty()
+                || (batch.len() < FEED_ENTRIES
+                    && bytes + entry.len() <= FEED_BYTES
+                    && batch[0].dialect == entry.dialect);
+            let feedable = entry.is_empty() || !entry.payload.is_empty();
+            if !fits || !feedable {
+                break;
+            }
+            bytes += entry.len();
+            batch.push(entry.clone());
+        }
+        batch
+    }
+
+    pub(super) fn attached(&mut self, i: usize, attachment: Attachment, now: Now, fx: &mut Effects) {
+        match self.phase {
+            Phase::Fenced { .. } => {}
+            // Its position alone would let it back in.
+            _ if self.replicas[i].state == ReplicaState::Stale(StaleReason::Outvoted) => {}
+            Phase::Recovering => {
+                self.attachments[i] = Some(attachment);
+                self.try_adopt(now, fx);
+            }
+            Phase::Barrier | Phase::Serving => self.join(i, &attachment, fx),
+        }
+    }
+
+    pub(super) fn try_adopt(&mut self, now: Now, fx: &mut Effects) {
+        let rules: Vec<&Rule> = self.rules.iter().map(|r| &r.rule).collect();
+        let best = match judge(&self.attachments, &rules, self.config.expects_history, self.config.rules) {
+            Verdict::Wait => return,
+            Verdict::Fresh => None,
+            Verdict::Adopt(best) => Some(best),
+        };
+        if let Some(Attachment { position: Some(head), tail, .. }) =
+            best.and_then(|i| self.attachments[i].as_ref())
+        {
+            self.log = Log::from_tail(*head, tail, self.config.log_bytes);
+            let payloads = |item: &TailEntry| item.payload.as_ref().map_or(0, Bytes::len);
+            self.tail = (tail.len() as u32, tail.iter().map(payloads).sum());
+        }
+        self.phase = Phase::Barrier;
+        let fresh = best.is_none();
+        for i in 0..self.replicas.len() {
+            if let Some(attachment) = self.attachments[i].take() {
+                match fresh {
+                    true => self.feed_from(i, 0, fx),
+                    false => self.join(i, &attachment, fx),
+                }
+            }
+        }
+        self.barrier_entry(fx);
+        self.feed(now, fx);
+    }
+
+    /// The first entry of the epoch. Until it is committed, an older epoch's entries may still be superseded.
+    pub(super) fn barrier_entry(&mut self, fx: &mut Effects) {
+        let position = self.log.head().next(self.config.epoch, &[]);
+        let trim = self.trim(0);
+        let entry = Entry { position, payload: vec![], commands: 0, dialect: 2, trim, elided: false };
+        self.barrier = position.seq;
+        let waiting = Vec::new();
+        let open = Open { waiting, rules: 0, replies: None, votes: vec![], sent_to: 0, refused_by: 0 };
+        for rule in &mut self.rules {
+            rule.committed = rule.committed.max(self.log.base().seq);
+        }
+        self.push(entry, open);
+        if !self.config.rules.barrier {
+            self.serve(fx);
+        }
+    }
+
+    pub(super) fn serve(&mut self, fx: &mut Effects) {
+        self.phase = Phase::Serving;
+        fx.notes.push(Note::Serving);
+    }
+
+    /// Puts a replica on the log where its own position says it is.
+    pub(super) fn join(&mut self, i: usize, attachment: &Attachment, fx: &mut Effects) {
+        let applied = match attachment.position {
+            _ if !self.config.rules.position => self.replicas[i].applied.max(self.log.base().seq),
+            None if self.log.base() == Position::default() => 0,
+            None => return self.stale(i, StaleReason::Blank, fx),
+            Some(position) if self.log.holds(position) => position.seq,
+            Some(position) if position.rank() < self.log.base().rank() => {
+                return self.stale(i, StaleReason::TooFarBehind, fx);
+            }
+            Some(_) => return self.stale(i, StaleReason::Diverged, fx),
+        };
+        self.feed_from(i, applied, fx);
+    }
+
+    pub(super) fn feed_from(&mut self, i: usize, applied: u64, fx: &mut Effects) {
+        self.replicas[i] =
+            Replica { applied, sent: applied, state: self.replicas[i].state, ..Replica::new() };
+        self.enter(i, ReplicaState::Lagging, fx);
+    }
+
+    pub(super) fn stale(&mut self, i: usize, reason: StaleReason, fx: &mut Effects) {
+        self.lose_reads(i, fx);
+        self.replicas[i].flight = None;
+        self.enter(i, ReplicaState::Stale(reason), fx);
+        fx.notes.push(Note::Stale { replica: i, reason });
+    }
+
+    pub(super) fn enter(&mut self, i: usize, now: ReplicaState, fx: &mut Effects) {
+        let was = std::mem::replace(&mut self.replicas[i].state, now);
+        if was != now {
+            fx.notes.push(Note::State { replica: i, was, now });
+        }
+    }
+
+    pub(super) fn applied(&mut self, i: usize, replies: Vec<Replies>, fx: &mut Effects) {
+        let replica = &mut self.replicas[i];
+        let Some(flight) = replica.flight.take() else { return };
+        let from = replica.applied + 1;
+        replica.applied = flight.to;
+        replica.suspect = false;
+        replica.backoff_us = 0;
+        for (seq, replies) in (from..=flight.to).zip(replies) {
+            self.record(i, seq, replies, fx);
+        }
+    }
+
+    pub(super) fn record(&mut self, i: usize, seq: u64, replies: Replies, fx: &mut Effects) {
+        let alone = self.replicas.len() == 1;
+        let Some(open) = self.open_mut(seq) else { return };
+        if !alone && !replies.bytes.is_empty() {
+            let vote = xxh3_64(&replies.bytes);
+            let differs = open.votes.iter().any(|(_, other)| *other != vote);
+            open.votes.push((i as u8, vote));
+            if differs {
+                let votes = open.votes.clone();
+                self.diverged(seq, &votes, fx);
+            }
+        }
+        let Some(open) = self.open_mut(seq) else { return };
+        if open.replies.is_none() && !open.waiting.is_empty() {
+            open.replies = Some(replies);
+        }
+    }
+
+    /// Replicas disagree about an entry: the one that two others contradict is ejected.
+    pub(super) fn diverged(&mut self, seq: u64, votes: &[(u8, u64)], fx: &mut Effects) {
+        let support = |vote: u64| votes.iter().filter(|(_, other)| *other == vote).count();
+        let best = votes.iter().map(|(_, vote)| support(*vote)).max().unwrap_or(0);
+        let minority: Vec<usize> =
+            votes.iter().filter(|(_, vote)| support(*vote) < best).map(|(i, _)| usize::from(*i)).collect();
+        if minority.is_empty() {
+            let replica = votes.last().map_or(0, |(i, _)| usize::from(*i));
+            fx.notes.push(Note::Divergence { seq, replica, ejected: false });
+        }
+        for replica in minority {
+            if self.replicas[replica].fed() {
+                fx.notes.push(Note::Divergence { seq, replica, ejected: true });
+                self.stale(replica, StaleReason::Outvoted, fx);
+            }
+        }
+    }
+
+    /// An environment error: nothing of the send was applied, and the replica is tried again later.
+    pub(super) fn refused(&mut self, i: usize, error: Bytes, now: Now, fx: &mut Effects) {
+        let replica = &mut self.replicas[i];
+        let Some(flight) = replica.flight.take() else { return };
+        replica.sent = replica.applied;
+        replica.backoff_us = (replica.backoff_us * 2).clamp(BACKOFF_US, BACKOFF_MAX_US);
+        replica.retry_at_us = now.us + replica.backoff_us;
+        let from = replica.applied + 1;
+        for seq in from..=flight.to {
+            if let Some(open) = self.open_mut(seq) {
+                open.refused_by |= 1 << i;
+            }
+        }
+        self.enter(i, ReplicaState::Lagging, fx);
+        fx.notes.push(Note::Refused { replica: i, error: error.clone() });
+        self.retract(&error, fx);
+    }
+
+    /// Takes the head entry back when every replica that was sent it said that it did not apply it.
+    pub(super) fn retract(&mut self, error: &Bytes, fx: &mut Effects) {
+        let head = self.log.head().seq;
+        let Some(open) = self.open.back() else { return };
+        let refused_by_all = open.sent_to != 0 && open.sent_to == open.refused_by;
+        if head == self.barrier || !refused_by_all || self.replicas.iter().any(|r| r.applied >= head) {
+            return;
+        }
+        let Some(open) = self.open.pop_back() else { return };
+        self.log.retract();
+        for w in open.waiting {
+            let reply = Reply::Refused(Cause::Backend(error.clone()));
+            fx.answers.push(Answer { session: w.session, ticket: w.ticket, commands: w.commands, reply });
+        }
+        for replica in &mut self.replicas {
+            replica.retry_at_us = 0;
+            replica.sent = replica.sent.min(head - 1);
+        }
+        for held in &mut self.held {
+            held.hold.seq = held.hold.seq.min(head - 1);
+        }
+        fx.notes.push(Note::Retracted { seq: head });
+    }
+
+    pub(super) fn disconnected(&mut self, i: usize, fx: &mut Effects) {
+        if self.phase == Phase::Recovering {
+            self.attachments[i] = None;
+        }
+        self.lose_reads(i, fx);
+        let replica = &mut self.replicas[i];
+        replica.flight = None;
+        replica.sent = replica.applied;
+        replica.retry_at_us = 0;
+        if replica.state != ReplicaState::Stale(StaleReason::Outvoted) {
+            self.enter(i, ReplicaState::Down, fx);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! From waiting requests to numbered entries.
+
+use super::super::effects::Cause;
+use super::super::entry::Entry;
+use super::super::pending::{Access, Burst, Stage, Submission, refused};
+use super::super::{Effects, Now};
+use super::{COPY_BYTES, Group, Open, Phase, TAIL_BYTES, TAIL_SLACK, Waiting};
+use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+
+impl Group {
+    pub(super) fn submit(&mut self, submission: Submission, now: Now, fx: &mut Effects) {
+        for burst in submission.bursts {
+            if let Phase::Fenced { by } = self.phase {
+                fx.answers.push(refused(&burst, Cause::Fenced { by }));
+            } else if usize::from(burst.plan) >= self.plans.len() || !self.pending.has_room(&burst) {
+                fx.answers.push(refused(&burst, Cause::Overload));
+            } else if burst.access == Access::Write {
+                self.pending.add_write(burst);
+            } else if self.config.rules.session_order && self.pending.writes_wait(burst.session) {
+                self.pending.add_read(burst);
+            } else {
+                self.route(burst, false, now, fx);
+            }
+        }
+    }
+
+    /// Numbers waiting stages while the replicas that could take an entry at once are a quorum.
+    pub(super) fn number(&mut self, now: Now, fx: &mut Effects) {
+        while self.phase == Phase::Serving && self.meets_some_rule(self.idle()) {
+            let Some(stage) = self.pending.pop() else { break };
+            let Stage { writes, reads, .. } = stage;
+            if !writes.is_empty() {
+                self.append(now, &writes);
+                self.feed(now, fx);
+            }
+            for read in reads {
+                self.route(read, false, now, fx);
+            }
+        }
+    }
+
+    pub(super) fn append(&mut self, now: Now, writes: &[Burst]) {
+        let payload = self.assemble(now, writes);
+        let position = self.log.head().next(self.config.epoch, &payload);
+        let mut open = Open {
+            waiting: Vec::with_capacity(writes.len()),
+            rules: 0,
+            replies: None,
+            votes: Vec::new(),
+            sent_to: 0,
+            refused_by: 0,
+        };
+        let mut first = 0;
+        for burst in writes {
+            let rule = self.plans[usize::from(burst.plan)].rule;
+            let Burst { session, ticket, commands, plan, arrived_us, .. } = *burst;
+            open.waiting.push(Waiting { session, ticket, first, commands, plan, rule, arrived_us });
+            open.rules |= 1 << rule;
+            first += commands;
+            for bucket in burst.buckets.iter() {
+                self.buckets[bucket] = (position.seq, rule);
+            }
+            if burst.everything {
+                self.everywhere = (position.seq, rule);
+            }
+        }
+        let bytes: usize = payload.iter().map(Bytes::len).sum();
+        let elided = bytes > self.config.tail_payload;
+        let trim = self.trim(if elided { 0 } else { bytes });
+        let dialect = writes.first().map_or(2, |burst| burst.dialect);
+        self.push(Entry { position, payload, commands: first, dialect, trim, elided }, open);
+    }
+
+    pub(super) fn push(&mut self, entry: Entry, open: Open) {
+        if self.open.is_empty() {
+            self.open_from = entry.position.seq;
+        }
+        self.log.push(Arc::new(entry));
+        self.open.push_back(open);
+    }
+
+    pub(super) fn assemble(&mut self, now: Now, writes: &[Burst]) -> Vec<Bytes> {
+        let mut parts = Vec::new();
+        let small = writes.iter().map(|b| b.payload.len()).filter(|n| *n <= COPY_BYTES).sum();
+        let mut copied = BytesMut::with_capacity(small);
+        for burst in writes {
+            if burst.stamp {
+                self.stamp.stamp(now, &burst.payload, &mut copied);
+            } else if burst.payload.len() <= COPY_BYTES {
+                copied.extend_from_slice(&burst.payload);
+            } else {
+                if !copied.is_empty() {
+                    parts.push(copied.split().freeze());
+                }
+                parts.push(burst.payload.clone());
+            }
+        }
+        if !copied.is_empty() {
+            parts.push(copied.freeze());
+        }
+        parts
+    }
+
+    /// How far the tail is to be cut with the next entry; 0 for not at all. Cuts are rare and
+    /// decided once for all replicas, so that equal positions mean equal tails.
+    pub(super) fn trim(&mut self, bytes: usize) -> u32 {
+        let limit = self.config.tail_entries;
+        let (count, held) = self.tail;
+        self.tail = (count + 1, held + bytes);
+        if limit == 0 || (count < limit + TAIL_SLACK && self.tail.1 <= TAIL_BYTES) {
+            return 0;
+        }
+        let (mut keep, mut sum, mut seq) = (1, bytes, self.log.head().seq);
+        while keep < limit {
+            let Some(entry) = self.log.get(seq) else { break };
+            let len = if entry.elided { 0 } else { entry.len() };
+            if sum + len > TAIL_BYTES / 2 {
+                break;
+            }
+            (keep, sum, seq) = (keep + 1, sum + len, seq - 1);
+        }
+        self.tail = (keep, sum);
+        keep
+    }
+}

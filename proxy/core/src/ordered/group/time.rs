@@ -1,0 +1,132 @@
+//! Deadlines, patience, and the end of an ownership.
+
+use super::super::effects::{Answer, Cause, Note, Reply};
+use super::super::pending::refused;
+use super::super::replica::{ReplicaState, mask};
+use super::super::{Effects, Now};
+use super::{Group, Phase};
+
+impl Group {
+    pub(super) fn tick(&mut self, now: Now, fx: &mut Effects) {
+        self.expire_requests(now, fx);
+        for i in 0..self.replicas.len() {
+            let replica = &mut self.replicas[i];
+            if replica.retry_at_us != 0 && replica.retry_at_us <= now.us {
+                replica.retry_at_us = 0;
+            }
+            self.watch_flight(i, now, fx);
+            self.watch_reads(i, now, fx);
+        }
+    }
+
+    pub(super) fn watch_flight(&mut self, i: usize, now: Now, fx: &mut Effects) {
+        let stall = self.config.stall_us;
+        let replica = &mut self.replicas[i];
+        let oldest_read = replica.reads.front().map(|read| read.since_us);
+        let oldest = replica.flight.map(|f| f.since_us).into_iter().chain(oldest_read).min();
+        let Some(oldest) = oldest else { return };
+        let age = now.us.saturating_sub(oldest);
+        if age > stall / 10 {
+            replica.suspect = true;
+        }
+        if age > stall {
+            if let Some(flight) = &mut replica.flight {
+                flight.since_us = now.us;
+            }
+            replica.reads.iter_mut().for_each(|read| read.since_us = now.us);
+            fx.drops.push((i, "it answers nothing"));
+            if replica.state == ReplicaState::InSync {
+                self.enter(i, ReplicaState::Lagging, fx);
+            }
+        }
+    }
+
+    /// Moves reads that take longer than one try to another replica, each once.
+    pub(super) fn watch_reads(&mut self, i: usize, now: Now, fx: &mut Effects) {
+        let mut moving = Vec::new();
+        for at in 0..self.replicas[i].reads.len() {
+            let flight = &self.replicas[i].reads[at];
+            let plan = &self.plans[usize::from(flight.burst.plan)].plan;
+            if now.us.saturating_sub(flight.since_us) < u64::from(plan.per_try_ms) * 1000 {
+                break;
+            }
+            let in_place = self.pending.latest_write(flight.burst.session) == flight.after;
+            if flight.abandoned || flight.moved || flight.burst.everything || !in_place {
+                continue;
+            }
+            let others =
+                self.replicas.iter().enumerate().any(|(k, r)| k != i && r.readable(self.log.head().seq));
+            if others {
+                let flight = &mut self.replicas[i].reads[at];
+                flight.abandoned = true;
+                moving.push(flight.burst.clone());
+            }
+        }
+        if !moving.is_empty() {
+            self.replicas[i].suspect = true;
+            moving.into_iter().for_each(|burst| self.route(burst, true, now, fx));
+        }
+    }
+
+    pub(super) fn expire_requests(&mut self, now: Now, fx: &mut Effects) {
+        let reachable = mask(&self.replicas, |r| r.fed() && !r.suspect);
+        let plans = &self.plans;
+        let late = |plan: u16, arrived_us: u64| {
+            now.us.saturating_sub(arrived_us) > u64::from(plans[usize::from(plan)].plan.deadline_ms) * 1000
+        };
+        let recovering = self.phase != Phase::Serving;
+        let cause = |plan: u16, arrived_us: u64| match recovering {
+            true => Cause::Recovering,
+            false => Cause::Deadline { reachable, plan, waited_ms: (now.us - arrived_us) / 1000 },
+        };
+        self.pending.expire(|b| late(b.plan, b.arrived_us), |b| cause(b.plan, b.arrived_us), &mut fx.answers);
+        for burst in self.unrouted.extract_if(.., |b| late(b.plan, b.arrived_us)) {
+            fx.answers.push(refused(&burst, cause(burst.plan, burst.arrived_us)));
+        }
+        for read in self.held.extract_if(.., |read| late(read.plan, read.arrived_us)) {
+            let reply = Reply::Refused(cause(read.plan, read.arrived_us));
+            fx.answers.push(Answer { reply, ..read.answer });
+        }
+        for open in &mut self.open {
+            for w in open.waiting.extract_if(.., |w| late(w.plan, w.arrived_us)) {
+                let reply = Reply::Unknown(cause(w.plan, w.arrived_us));
+                fx.answers.push(Answer { session: w.session, ticket: w.ticket, commands: w.commands, reply });
+            }
+        }
+        for replica in &mut self.replicas {
+            for flight in &mut replica.reads {
+                if !flight.abandoned && late(flight.burst.plan, flight.burst.arrived_us) {
+                    flight.abandoned = true;
+                    fx.answers
+                        .push(refused(&flight.burst, cause(flight.burst.plan, flight.burst.arrived_us)));
+                }
+            }
+        }
+    }
+
+    pub(super) fn fenced(&mut self, by: u64, fx: &mut Effects) {
+        if matches!(self.phase, Phase::Fenced { .. }) {
+            return;
+        }
+        self.phase = Phase::Fenced { by };
+        let cause = Cause::Fenced { by };
+        self.pending.refuse_all(&cause, &mut fx.answers);
+        fx.answers.extend(self.unrouted.drain(..).map(|burst| refused(&burst, cause.clone())));
+        fx.answers
+            .extend(self.held.drain(..).map(|r| Answer { reply: Reply::Refused(cause.clone()), ..r.answer }));
+        for i in 0..self.replicas.len() {
+            for flight in std::mem::take(&mut self.replicas[i].reads) {
+                if !flight.abandoned {
+                    fx.answers.push(refused(&flight.burst, cause.clone()));
+                }
+            }
+            self.replicas[i].flight = None;
+            self.enter(i, ReplicaState::Down, fx);
+        }
+        for w in self.open.drain(..).flat_map(|open| open.waiting) {
+            let reply = Reply::Unknown(cause.clone());
+            fx.answers.push(Answer { session: w.session, ticket: w.ticket, commands: w.commands, reply });
+        }
+        fx.notes.push(Note::Fenced { by });
+    }
+}
