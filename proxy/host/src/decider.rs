@@ -113,7 +113,7 @@ pub struct Decider {
 
 impl Decider {
     pub(crate) fn new(parts: Arc<Parts>, settings: &str) -> Result<Decider, HostError> {
-        let ticking = parts.ticker.need();
+        let ticking = parts.ticker.need()?;
         let instance = Some(Instance::configured(&parts, settings)?);
         let deadline_ticks = ticks(parts.limits.decide_deadline_ms);
         let settings = settings.to_owned();

@@ -48,6 +48,7 @@ fn config(allocation: Allocation) -> Config {
         }
         Allocation::OnDemand => {
             config.memory_reservation(0);
+            config.memory_reservation_for_growth(1 << 20);
             config.memory_guard_size(64 << 10);
         }
     }
@@ -92,31 +93,32 @@ impl Ticker {
     }
 
     /// Makes sure that time passes, from now until the answer is dropped.
-    pub(crate) fn need(self: &Arc<Self>) -> Ticking {
+    pub(crate) fn need(self: &Arc<Self>) -> Result<Ticking, HostError> {
+        self.watch()?;
         lock(&self.shared.state).needed_by += 1;
-        self.watch();
         self.shared.changed.notify_all();
-        Ticking(Arc::clone(self))
+        Ok(Ticking(Arc::clone(self)))
     }
 
-    /// Starts the thread, also if an earlier one died.
-    pub(crate) fn watch(&self) {
+    /// Starts the thread, also if an earlier one died. Without it no guest may run.
+    pub(crate) fn watch(&self) -> Result<(), HostError> {
         let mut thread = lock(&self.thread);
-        if thread.as_ref().is_some_and(|running| !running.is_finished()) {
-            return;
+        if runs(&thread) {
+            return Ok(());
         }
         if thread.is_some() {
             tracing::error!("the policy ticker died and is started again");
         }
         let (engine, shared) = (self.engine.clone(), Arc::downgrade(&self.shared));
         let spawned = std::thread::Builder::new().name("policy-ticker".into()).spawn(|| tick(engine, shared));
-        *thread = spawned.map_err(|error| tracing::error!(%error, "the policy ticker cannot start")).ok();
+        *thread =
+            Some(spawned.map_err(|error| HostError::Engine(format!("no thread for deadlines: {error}")))?);
+        Ok(())
     }
+}
 
-    /// Is the thread there? `false` before the first need, too.
-    pub(crate) fn alive(&self) -> bool {
-        lock(&self.thread).as_ref().is_some_and(|running| !running.is_finished())
-    }
+fn runs(thread: &Option<JoinHandle<()>>) -> bool {
+    thread.as_ref().is_some_and(|thread| !thread.is_finished())
 }
 
 impl Drop for Ticker {
@@ -168,14 +170,26 @@ mod tests {
     #[test]
     fn the_ticker_runs_while_it_is_needed_and_stops_with_its_host() {
         let ticker = Ticker::new(start().expect("an engine"));
-        assert!(!ticker.alive(), "nobody needs it yet");
-        let needed = ticker.need();
-        assert!(ticker.alive());
+        assert!(!runs(&lock(&ticker.thread)), "nobody needs it yet");
+        let needed = ticker.need().expect("a thread");
+        assert!(runs(&lock(&ticker.thread)));
         drop(needed);
         assert_eq!(lock(&ticker.shared.state).needed_by, 0);
         let thread = lock(&ticker.thread).take().expect("started");
         drop(ticker);
         thread.join().expect("it stops by itself");
+    }
+
+    #[test]
+    fn a_ticker_that_died_is_started_again() {
+        let ticker = Ticker::new(start().expect("an engine"));
+        let dead = std::thread::spawn(|| ());
+        while !dead.is_finished() {
+            std::thread::yield_now();
+        }
+        *lock(&ticker.thread) = Some(dead);
+        let _needed = ticker.need().expect("a thread");
+        assert!(runs(&lock(&ticker.thread)));
     }
 
     #[test]

@@ -74,11 +74,9 @@ impl Host {
         })
     }
 
-    /// Do deadlines hold? Starts the ticker again if it should run and does not; for a health check.
-    pub fn watch(&self) -> bool {
-        let alive = self.ticker.alive();
-        self.ticker.watch();
-        alive
+    /// Do deadlines hold? Starts the ticker again if it died; for a health check.
+    pub fn watch(&self) -> Result<(), HostError> {
+        self.ticker.watch()
     }
 
     fn compile(&self, name: &str, wasm: &[u8], wasm_digest: &str) -> Result<Component, HostError> {

@@ -29,7 +29,7 @@ pub struct Planner {
 
 impl Planner {
     pub(crate) fn new(parts: Arc<Parts>, settings: &str) -> Result<Planner, HostError> {
-        let _ticking = parts.ticker.need();
+        let _ticking = parts.ticker.need()?;
         let instance = Some(Instance::configured(&parts, settings)?);
         Ok(Planner { parts, settings: settings.to_owned(), instance })
     }
@@ -37,7 +37,7 @@ impl Planner {
     /// Asks the policy for a table and validates it. After a fault, the next call makes a new instance.
     pub fn build(&mut self, topology: &Topology, why: Reason) -> Result<Built, HostError> {
         let ticker = Arc::clone(&self.parts.ticker);
-        let _ticking = ticker.need();
+        let _ticking = ticker.need()?;
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
             None => Instance::configured(&self.parts, &self.settings)?,

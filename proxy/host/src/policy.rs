@@ -123,7 +123,7 @@ impl Policy {
 }
 
 fn manifest(parts: &Arc<Parts>) -> Result<Manifest, HostError> {
-    let _ticking = parts.ticker.need();
+    let _ticking = parts.ticker.need()?;
     let mut instance = Instance::start(parts)?;
     let deadline = parts.limits.call_deadline_ms;
     let said = instance

@@ -54,6 +54,12 @@ pub const CODES: &[(&str, &str)] = &[
     ("C206", "a group of one replica"),
     ("C207", "a nearest replica is asked for, but the proxy's zone is not given"),
     ("C208", "a group without the tail that a fail-over reads"),
+    ("C301", "a policy that cannot be loaded, or whose table is refused"),
+    ("C302", "two write quorums that share no replica"),
+    ("C303", "a policy whose digest is not the one given"),
+    ("C304", "a policy that does not answer the same twice"),
+    ("C305", "an expectation that does not hold"),
+    ("C306", "a backend that the probe found unusable"),
 ];
 
 /// What a code means.

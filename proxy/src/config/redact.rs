@@ -126,10 +126,20 @@ fn url_passwords(text: &str) -> Vec<Range<usize>> {
         .collect()
 }
 
+/// A message without the password of a URL that stands where a name should.
+pub(super) fn message(text: String) -> String {
+    let start = text.find("://").map(|i| i + 3);
+    match start.and_then(|start| before_at(&text, start)) {
+        Some(mask) => apply(&text, &[mask], 0).0,
+        None => text,
+    }
+}
+
+/// Without a colon it is the user, but people put passwords there as well.
 fn before_at(text: &str, start: usize) -> Option<Range<usize>> {
     let at = text[start..].rfind('@')?;
-    let colon = text[start..start + at].find(':')?;
-    (colon + 1 < at).then_some(start + colon + 1..start + at)
+    let password = text[start..start + at].find(':').map_or(0, |colon| colon + 1);
+    (password < at).then_some(start + password..start + at)
 }
 
 fn not_a_port(text: &str, start: usize) -> Option<Range<usize>> {
@@ -144,22 +154,22 @@ fn not_a_port(text: &str, start: usize) -> Option<Range<usize>> {
     (!is_port).then_some(start + port + 1..end)
 }
 
-fn is_bare_head(line: &str) -> bool {
-    let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '[' | ']' | '.' | '-' | '_' | ' ');
-    line.trim_start().starts_with('[') && line.chars().all(bare)
+fn is_bare(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '[' | ']' | '.' | '-' | '_' | ' '))
 }
 
 /// A line with a syntax error: all of it that may be a secret, unless its key is one of the `harmless`.
 pub(super) fn broken_line(line: &str, harmless: impl Fn(&str) -> bool) -> Option<Range<usize>> {
     let start = match line.split_once('=') {
-        Some((key, value))
-            if !value.contains(['=', '@', '"', '\'']) && harmless(key.trim().trim_matches(['"', '\''])) =>
-        {
-            return None;
+        Some((key, value)) if is_bare(key) => {
+            let shown = !value.contains(['=', '@', '"', '\'']) && harmless(key.trim());
+            if shown {
+                return None;
+            }
+            key.len() + 1
         }
-        Some((key, _)) => key.len() + 1,
-        None if is_bare_head(line) => return None,
-        None => line.len() - line.trim_start().len(),
+        None if line.trim_start().starts_with('[') && is_bare(line) => return None,
+        _ => 0,
     };
     let start = line.len() - line[start..].trim_start().len();
     (start < line.len()).then_some(start..line.trim_end().len())

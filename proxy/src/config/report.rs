@@ -61,6 +61,7 @@ impl Problem {
 
     fn new(severity: Severity, code: &'static str, message: String) -> Self {
         debug_assert!(super::codes::explain(code).is_some(), "{code} is missing in codes.rs");
+        let message = super::redact::message(message);
         Problem { severity, code, message, label: None, span: None, line: None, column: None, help: None }
     }
 

@@ -26,9 +26,14 @@ pub fn topology(zones: &[&str]) -> Topology {
     Topology { epoch: 1, local_zone: zones[0].into(), slots: 16_384, backends }
 }
 
-/// Short deadlines, so that looping guests do not make the tests long.
+/// Deadlines for guests that loop. Too short for anything else on a busy machine.
 pub fn tight() -> Limits {
-    Limits { call_deadline_ms: 100, decide_deadline_ms: 5, ..Limits::default() }
+    Limits { call_deadline_ms: 500, decide_deadline_ms: 20, ..Limits::default() }
+}
+
+/// Deadlines that no guest that ends can miss.
+pub fn patient() -> Limits {
+    Limits { call_deadline_ms: 60_000, decide_deadline_ms: 60_000, ..Limits::default() }
 }
 
 /// One engine for all tests of a file: compiling is most of their time.
@@ -37,14 +42,23 @@ pub fn host() -> &'static Host {
     &HOST
 }
 
-/// The policy that misbehaves, with [`tight`] limits.
+/// The policy that misbehaves, with time to do so.
 pub fn naughty() -> &'static Policy {
-    static NAUGHTY_POLICY: LazyLock<Policy> = LazyLock::new(|| {
-        host().load("naughty", Source::Bytes(NAUGHTY), tight()).expect("it behaves while it is loaded")
-    });
-    &NAUGHTY_POLICY
+    static PATIENT: LazyLock<Policy> = LazyLock::new(|| load(patient()));
+    &PATIENT
 }
 
+/// The same with [`tight`] limits, for modes that loop.
+pub fn looping() -> &'static Policy {
+    static TIGHT: LazyLock<Policy> = LazyLock::new(|| load(tight()));
+    &TIGHT
+}
+
+fn load(limits: Limits) -> Policy {
+    host().load("naughty", Source::Bytes(NAUGHTY), limits).expect("it behaves while it is loaded")
+}
+
+/// The settings that choose a mode.
 pub fn mode(mode: &str) -> String {
     format!("{{\"mode\": \"{mode}\"}}")
 }

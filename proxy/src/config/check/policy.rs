@@ -12,8 +12,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 /// The policies that come with the proxy.
-pub const BUNDLED_POLICIES: &[&str] =
-    &["majority", "zones", "primary", "shard", "tenant", "tiered", "erasure", "mirror", "latency"];
+pub const BUNDLED_POLICIES: &[&str] = &["majority", "primary", "zones"];
 
 /// Bounds of the memory of an instance; WebAssembly addresses 4 GiB.
 const MEMORY_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 30;

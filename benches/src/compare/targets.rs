@@ -1,0 +1,267 @@
+//! The things compared, each with Redis servers of its own, all started here.
+
+use crate::process::{Server, find_program, free_port};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// One thing to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Redis with nothing in front.
+    Redis,
+    /// twemproxy before one Redis.
+    Twemproxy,
+    /// Envoy before a primary and two mirrors that get the writes.
+    Envoy,
+    /// Quorate before one or three Redis.
+    Quorate {
+        /// How many.
+        replicas: u8,
+        /// Worker threads.
+        workers: u8,
+    },
+}
+
+impl Kind {
+    /// All of them, in the order of the tables.
+    pub const ALL: [Kind; 7] = [
+        Kind::Redis,
+        Kind::Twemproxy,
+        Kind::Envoy,
+        Kind::Quorate { replicas: 1, workers: 1 },
+        Kind::Quorate { replicas: 1, workers: 2 },
+        Kind::Quorate { replicas: 3, workers: 1 },
+        Kind::Quorate { replicas: 3, workers: 2 },
+    ];
+
+    /// Its name in tables and for `--only`.
+    pub fn name(self) -> String {
+        match self {
+            Kind::Redis => "redis".into(),
+            Kind::Twemproxy => "twemproxy".into(),
+            Kind::Envoy => "envoy".into(),
+            Kind::Quorate { replicas, workers: 1 } => format!("quorate-{replicas}"),
+            Kind::Quorate { replicas, workers } => format!("quorate-{replicas}-workers-{workers}"),
+        }
+    }
+
+    /// What stands behind the name.
+    pub fn description(self) -> String {
+        match self {
+            Kind::Redis => "one Redis, nothing in front".into(),
+            Kind::Twemproxy => "twemproxy before one Redis".into(),
+            Kind::Envoy => "Envoy, concurrency 1, before a primary and two mirrors".into(),
+            Kind::Quorate { replicas: 1, workers } => {
+                format!("Quorate before one Redis, {workers} worker(s)")
+            }
+            Kind::Quorate { replicas, workers } => {
+                let quorum = replicas / 2 + 1;
+                format!("Quorate before {replicas} Redis, answers after {quorum}, {workers} worker(s)")
+            }
+        }
+    }
+
+    fn replicas(self) -> usize {
+        match self {
+            Kind::Redis | Kind::Twemproxy => 1,
+            Kind::Envoy => 3,
+            Kind::Quorate { replicas, .. } => usize::from(replicas),
+        }
+    }
+}
+
+/// Where the programs are; `None` when one is not installed.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct Programs {
+    pub redis: Option<PathBuf>,
+    pub twemproxy: Option<PathBuf>,
+    pub envoy: Option<PathBuf>,
+    pub quorate: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Looks for what was not named. Quorate is taken from beside this program, where cargo builds it.
+    pub fn find(self) -> Programs {
+        let beside = || {
+            let own = std::env::current_exe().ok()?;
+            Some(own.parent()?.join("quorate")).filter(|path| path.is_file())
+        };
+        Programs {
+            redis: self.redis.or_else(|| find_program(&["redis-server", "valkey-server"])),
+            twemproxy: self.twemproxy.or_else(|| find_program(&["nutcracker", "twemproxy"])),
+            envoy: self.envoy.or_else(envoy_of_python).or_else(|| find_program(&["envoy"])),
+            quorate: self.quorate.or_else(beside),
+        }
+    }
+}
+
+/// The PyPI package puts a script on PATH that starts the real program as a child, which would be measured instead.
+fn envoy_of_python() -> Option<PathBuf> {
+    let script = "import envoy, os; print(os.path.dirname(envoy.__file__))";
+    let output = Command::new("python3").args(["-c", script]).output().ok()?;
+    let folder = String::from_utf8(output.stdout).ok()?;
+    Some(Path::new(folder.trim()).join("_bin/envoy")).filter(|path| output.status.success() && path.is_file())
+}
+
+/// A started [`Kind`], ready to answer. Dropping it stops its processes.
+#[derive(Debug)]
+pub struct Target {
+    /// What it is.
+    pub kind: Kind,
+    /// The proxy, when there is one.
+    pub proxy: Option<Server>,
+    /// Its Redis servers.
+    pub backends: Vec<Server>,
+    // Last, so that nothing writes there any more when it is removed.
+    _dir: TempDir,
+}
+
+impl Target {
+    /// Starts the servers and waits until they answer.
+    pub fn start(kind: Kind, programs: &Programs) -> io::Result<Target> {
+        let dir = tempfile::Builder::new().prefix("quorate-bench-").tempdir()?;
+        let redis = needed(&programs.redis, "redis-server")?;
+        let mut backends = Vec::new();
+        for nth in 1..=kind.replicas() {
+            backends.push(start_redis(redis, &format!("r{nth}"), dir.path())?);
+        }
+        let ports: Vec<u16> = backends.iter().map(|backend| backend.address.port()).collect();
+        let mut proxy = match kind {
+            Kind::Redis => None,
+            Kind::Twemproxy => {
+                Some(start_twemproxy(needed(&programs.twemproxy, "nutcracker")?, ports[0], dir.path())?)
+            }
+            Kind::Envoy => Some(start_envoy(needed(&programs.envoy, "envoy")?, &ports, dir.path())?),
+            Kind::Quorate { workers, .. } => {
+                Some(start_quorate(needed(&programs.quorate, "quorate")?, &ports, workers, dir.path())?)
+            }
+        };
+        if let Some(proxy) = &mut proxy {
+            proxy.wait_until_ready()?;
+        }
+        Ok(Target { kind, proxy, backends, _dir: dir })
+    }
+
+    /// What clients connect to.
+    pub fn front(&self) -> &Server {
+        self.proxy.as_ref().unwrap_or(&self.backends[0])
+    }
+
+    /// The processes of the Redis servers.
+    pub fn backend_pids(&self) -> Vec<u32> {
+        self.backends.iter().map(Server::pid).collect()
+    }
+}
+
+fn needed<'a>(program: &'a Option<PathBuf>, name: &str) -> io::Result<&'a PathBuf> {
+    program.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} not found")))
+}
+
+fn start_redis(program: &Path, name: &str, dir: &Path) -> io::Result<Server> {
+    let port = free_port()?;
+    let mut command = Command::new(program);
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.arg("--dir").arg(dir);
+    let mut server = Server::start(name, command, port, dir)?;
+    server.wait_until_ready()?;
+    Ok(server)
+}
+
+fn start_twemproxy(program: &Path, redis: u16, dir: &Path) -> io::Result<Server> {
+    let port = free_port()?;
+    let config = dir.join("twemproxy.yml");
+    let text = format!(
+        "bench:\n  listen: 127.0.0.1:{port}\n  hash: fnv1a_64\n  distribution: ketama\n  \
+         auto_eject_hosts: false\n  preconnect: true\n  redis: true\n  servers:\n   - 127.0.0.1:{redis}:1\n"
+    );
+    std::fs::write(&config, text)?;
+    let mut command = Command::new(program);
+    command.arg("-c").arg(config).arg("-p").arg(dir.join("twemproxy.pid"));
+    command.args(["-a", "127.0.0.1", "-s", &free_port()?.to_string()]);
+    Server::start("twemproxy", command, port, dir)
+}
+
+fn start_envoy(program: &Path, redis: &[u16], dir: &Path) -> io::Result<Server> {
+    let port = free_port()?;
+    let config = dir.join("envoy.yaml");
+    let clusters: String = redis.iter().enumerate().map(|(i, port)| envoy_cluster(i + 1, *port)).collect();
+    let text = format!("{}  clusters:\n{clusters}", envoy_listener(port));
+    std::fs::write(&config, text)?;
+    let mut command = Command::new(program);
+    command.arg("-c").arg(config);
+    command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]);
+    Server::start("envoy", command, port, dir)
+}
+
+fn envoy_listener(port: u16) -> String {
+    format!(
+        r#"static_resources:
+  listeners:
+  - name: bench
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.redis_proxy
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.redis_proxy.v3.RedisProxy
+          stat_prefix: bench
+          settings: {{ op_timeout: 5s }}
+          prefix_routes:
+            catch_all_route:
+              cluster: r1
+              request_mirror_policy:
+              - {{ cluster: r2, exclude_read_commands: true }}
+              - {{ cluster: r3, exclude_read_commands: true }}
+"#
+    )
+}
+
+fn envoy_cluster(nth: usize, port: u16) -> String {
+    format!(
+        "  - name: r{nth}\n    type: STATIC\n    connect_timeout: 1s\n    load_assignment:\n      \
+         cluster_name: r{nth}\n      endpoints:\n      - lb_endpoints:\n        - endpoint: {{ address: \
+         {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }}\n"
+    )
+}
+
+fn start_quorate(program: &Path, redis: &[u16], workers: u8, dir: &Path) -> io::Result<Server> {
+    let port = free_port()?;
+    let config = dir.join("quorate.toml");
+    std::fs::write(&config, quorate_toml(port, redis, workers, &dir.join("state")))?;
+    let mut command = Command::new(program);
+    command.args(["run", "-c"]).arg(config);
+    Server::start("quorate", command, port, dir)
+}
+
+fn quorate_toml(port: u16, redis: &[u16], workers: u8, state: &Path) -> String {
+    let names: Vec<String> = (1..=redis.len()).map(|nth| format!("\"r{nth}\"")).collect();
+    let mut text = format!("[listen.main]\naddress = \"127.0.0.1:{port}\"\ngroup = \"bench\"\n");
+    for (nth, port) in (1..).zip(redis) {
+        text.push_str(&format!("\n[backend.r{nth}]\nurl = \"redis://127.0.0.1:{port}\"\n"));
+    }
+    let (names, quorum, state) = (names.join(", "), redis.len() / 2 + 1, state.display());
+    text.push_str(&format!("\n[group.bench]\nreplicas = [{names}]\nwrite-quorum = {quorum}\n"));
+    text.push_str(&format!("\n[proxy]\nworkers = {workers}\n\n[state]\ndir = \"{state}\"\n"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ() {
+        let names: std::collections::BTreeSet<String> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn three_replicas_need_two() {
+        let text = quorate_toml(1, &[2, 3, 4], 2, Path::new("state"));
+        assert!(text.contains("replicas = [\"r1\", \"r2\", \"r3\"]\nwrite-quorum = 2\n"), "{text}");
+        assert!(text.contains("workers = 2\n") && text.contains("url = \"redis://127.0.0.1:4\"\n"), "{text}");
+    }
+}
