@@ -75,7 +75,22 @@ impl Driver {
         }
     }
 
-    /// One step of the core, and all that follows from it.
+    /// Events for the step at the end of this turn.
+    pub fn push(&mut self, events: impl IntoIterator<Item = Event>) {
+        self.events.extend(events);
+        if let Some(here) = self.here.0.upgrade() {
+            here.schedule();
+        }
+    }
+
+    /// The step at the end of a turn, if there is anything to take it for.
+    pub fn end_turn(&mut self, last: Option<Event>) {
+        if last.is_some() || !self.events.is_empty() {
+            self.run(last);
+        }
+    }
+
+    /// One step of the core at once, and all that follows from it.
     pub fn run(&mut self, events: impl IntoIterator<Item = Event>) {
         self.events.extend(events);
         let now = Now { us: self.clock.now_us(), unix_ms: self.clock.unix_ms() };

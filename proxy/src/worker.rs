@@ -141,7 +141,7 @@ pub struct Worker {
     generation: Cell<u64>,
     now_us: Cell<u64>,
     due: Cell<bool>,
-    flush: Notify,
+    turn_end: Notify,
     draining: Cell<bool>,
 }
 
@@ -177,7 +177,7 @@ impl Worker {
             generation: Cell::new(1),
             now_us: Cell::new(0),
             due: Cell::new(false),
-            flush: Notify::new(),
+            turn_end: Notify::new(),
             draining: Cell::new(false),
         }
     }
@@ -200,61 +200,58 @@ impl Worker {
         self.now_us.get()
     }
 
-    /// Makes sure that the outboxes are emptied once all clients that are ready were read.
+    /// Makes sure that the groups take a step once every socket that is ready was read: requests and
+    /// replies of one turn share it, so that entries are few and large.
     #[inline]
     pub fn schedule(&self) {
         if !self.due.replace(true) {
-            self.flush.notify_one();
+            self.turn_end.notify_one();
         }
     }
 
     /// Serves until the thread ends.
     pub async fn run(self: Rc<Self>) {
-        tokio::task::spawn_local(self.clone().flusher());
+        tokio::task::spawn_local(self.clone().end_turns());
         loop {
             self.mailbox.wake.notified().await;
             self.open_mail();
         }
     }
 
-    async fn flusher(self: Rc<Self>) {
+    async fn end_turns(self: Rc<Self>) {
         loop {
-            self.flush.notified().await;
+            self.turn_end.notified().await;
             self.due.set(false);
             let now_us = self.clock.now_us();
             for (index, group) in self.groups.iter().enumerate() {
-                if group.outbox.borrow().is_empty() {
-                    continue;
-                }
-                let submission = group.outbox.borrow_mut().take(now_us);
-                match group.sequencer.get() {
-                    Some(Sequencer::Here(driver)) => driver.borrow_mut().run([Event::Submit(submission)]),
-                    Some(Sequencer::There(mailbox)) => mailbox.post(Mail::Submit(index, submission)),
-                    None => tracing::error!("a request came before its group had a sequencer"),
+                let mut outbox = group.outbox.borrow_mut();
+                let submission = (!outbox.is_empty()).then(|| outbox.take(now_us));
+                drop(outbox);
+                match (group.sequencer.get(), submission) {
+                    (Some(Sequencer::Here(driver)), submission) => {
+                        driver.borrow_mut().end_turn(submission.map(Event::Submit));
+                    }
+                    (Some(Sequencer::There(mailbox)), Some(submission)) => {
+                        mailbox.post(Mail::Submit(index, submission));
+                    }
+                    (None, Some(_)) => tracing::error!("a request came before its group had a sequencer"),
+                    (_, None) => {}
                 }
             }
         }
     }
 
-    /// Everything in the box at once, so that requests of several workers share a step.
     fn open_mail(self: &Rc<Self>) {
-        let mut submitted: Vec<Vec<Event>> = Vec::new();
         while let Some(mail) = self.mailbox.queue.pop() {
             match mail {
                 Mail::Accept(stream, port) => self.accept(stream, port),
                 Mail::Answers(group, answers) => self.deliver(group, answers),
                 Mail::Submit(group, submission) => {
-                    if submitted.len() <= group {
-                        submitted.resize_with(group + 1, Vec::new);
+                    if let Some(Sequencer::Here(driver)) = self.groups[group].sequencer.get() {
+                        driver.borrow_mut().push([Event::Submit(submission)]);
                     }
-                    submitted[group].push(Event::Submit(submission));
                 }
                 Mail::Drain => self.drain(),
-            }
-        }
-        for (group, events) in submitted.into_iter().enumerate() {
-            if let (false, Some(Sequencer::Here(driver))) = (events.is_empty(), self.groups[group].sequencer.get()) {
-                driver.borrow_mut().run(events);
             }
         }
     }

@@ -3,3 +3,4 @@
 
 pub mod lin;
 pub mod store;
+pub mod world;

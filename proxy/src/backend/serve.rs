@@ -170,7 +170,7 @@ impl Attendant {
                     if let Err(error) = self.link.receive(&mut buf, &mut events) {
                         return format!("its answer makes no sense: {error}");
                     }
-                    self.driver.borrow_mut().run(events.drain(..));
+                    self.driver.borrow_mut().push(events.drain(..));
                 }
                 why = self.link.closing() => return why.to_string(),
                 _ = probe.tick() => {

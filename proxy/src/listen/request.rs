@@ -28,8 +28,8 @@ impl Worker {
         }
         let group = &self.groups[s.port.group.index];
         if group.shared.missing.load().has(command) && !matches!(carry, Carry::Local(_)) {
-            let name = String::from_utf8_lossy(&args[0]).into_owned();
-            return s.error(&format!("ERR unknown command '{name}': not every replica of the group has it"));
+            // What one replica would do, another would refuse: the group does not know the command.
+            return self.unresolved(s, &CommandError::unknown(args));
         }
         match carry {
             Carry::Local(Local::Command) => self.order(s, Access::Read, command, args, Payload::Copy(raw), false),

@@ -71,7 +71,7 @@ impl Edn<RegisterRet> for RegisterOp {
     }
 }
 
-impl Edn<i64> for CounterOp {
+impl Edn<u64> for CounterOp {
     fn name(&self) -> &'static str {
         match self {
             CounterOp::Incr(_) => "add",
@@ -79,11 +79,11 @@ impl Edn<i64> for CounterOp {
         }
     }
 
-    fn value(&self, ret: Option<&i64>) -> String {
+    fn value(&self, ret: Option<&u64>) -> String {
         match (self, ret) {
             (CounterOp::Incr(by), None) => by.to_string(),
             (CounterOp::Incr(by), Some(sum)) => format!("[{by} {sum}]"),
-            (CounterOp::Get, ret) => ret.map_or("nil".into(), i64::to_string),
+            (CounterOp::Get, ret) => ret.map_or("nil".into(), u64::to_string),
         }
     }
 }

@@ -10,6 +10,7 @@ mod history;
 mod model;
 mod models;
 mod search;
+mod unseen;
 
 pub use check::{Budget, Verdict, Witness, check};
 pub use edn::{Edn, to_edn};

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its share")]
 
+pub mod real;
+
 /// SplitMix64: the same seed gives the same numbers everywhere.
 pub struct Dice(pub u64);
 

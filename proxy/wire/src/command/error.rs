@@ -17,8 +17,9 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// For a command that no server here knows.
     #[cold]
-    pub(super) fn unknown(args: Args) -> Self {
+    pub fn unknown(args: Args) -> Self {
         let mut quoted = Vec::new();
         for arg in args.from(1) {
             if quoted.len() >= QUOTED {

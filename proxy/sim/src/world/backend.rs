@@ -1,0 +1,150 @@
+//! A backend: the model store, the process that runs it, and its disk.
+
+use super::net::{ConnId, Segment, Way};
+use super::options::Options;
+use super::Env;
+use crate::store::{Env as Failing, Fate, Store};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// One server.
+pub(super) struct Backend {
+    pub(super) store: Store,
+    pub(super) index: usize,
+    pub(super) up: bool,
+    pub(super) paused: bool,
+    /// Transactions that are surely on disk, counted as [`Store::losable`] does.
+    pub(super) synced: usize,
+    /// Lost transactions, and was not in sync with a serving owner since.
+    pub(super) wounded: bool,
+    /// Out of memory, or loading.
+    pub(super) troubled: bool,
+}
+
+impl Backend {
+    pub(super) fn new(index: usize, seed: u64, now_ms: u64) -> Self {
+        let store = Store::with_history(seed, now_ms, 1 << 16);
+        Self { store, index, up: true, paused: false, synced: 0, wounded: false, troubled: false }
+    }
+
+    /// A segment from a proxy.
+    pub(super) fn receive(&mut self, id: ConnId, segment: Segment, env: &mut Env) {
+        match segment {
+            Segment::Syn if self.up => {
+                env.net.conn_mut(id).session = Some(self.store.connect());
+                env.say(id, Way::ToProxy, Segment::Accepted);
+            }
+            Segment::Syn => env.say(id, Way::ToProxy, Segment::Close),
+            Segment::Data(bytes) => self.read(id, &bytes, env),
+            Segment::Close => {
+                if let Some(session) = env.net.conn_mut(id).session.take() {
+                    self.store.disconnect(session);
+                }
+            }
+            Segment::Accepted => {}
+        }
+    }
+
+    fn read(&mut self, id: ConnId, bytes: &[u8], env: &mut Env) {
+        let Some(session) = env.net.conn(id).session else { return };
+        let mut out = Vec::new();
+        let fate = self.store.feed(session, bytes, env.agenda.unix_ms(), &mut out);
+        if !out.is_empty() {
+            env.write(id, Way::ToProxy, Bytes::from(out));
+        }
+        if fate == Fate::Close {
+            self.close(id, env);
+        }
+        for killed in self.store.take_killed() {
+            let victims = env.net.find(|conn| conn.backend == self.index && conn.session == Some(killed));
+            victims.into_iter().for_each(|victim| self.close(victim, env));
+        }
+    }
+
+    fn close(&mut self, id: ConnId, env: &mut Env) {
+        env.net.conn_mut(id).session = None;
+        env.say(id, Way::ToProxy, Segment::Close);
+    }
+
+    /// The process dies; what it had not read is lost.
+    pub(super) fn kill(&mut self, lose: usize, env: &mut Env) -> usize {
+        let lost = lose.min(self.store.losable().saturating_sub(self.synced));
+        for id in env.net.find(|conn| conn.backend == self.index && conn.session.is_some()) {
+            env.net.lose(id, Way::ToBackend);
+            self.close(id, env);
+        }
+        match lost {
+            0 => {
+                self.store.restart(env.agenda.unix_ms());
+                self.synced = self.store.losable();
+            }
+            lost => {
+                self.store.crash_losing(lost, env.agenda.unix_ms());
+                self.synced = 0;
+                self.wounded = true;
+            }
+        }
+        self.store.set_failing(None);
+        (self.up, self.paused) = (false, false);
+        lost
+    }
+
+    /// It runs again, and may have to load its data first.
+    pub(super) fn start(&mut self, loading: bool) {
+        self.up = true;
+        self.set_loading(loading);
+    }
+
+    pub(super) fn set_loading(&mut self, loading: bool) {
+        self.troubled = loading;
+        self.store.set_failing(loading.then_some(Failing::Loading));
+    }
+
+    pub(super) fn set_full(&mut self, full: bool) {
+        self.troubled = full;
+        self.store.set_maxmemory(if full { 1_000 } else { 0 });
+    }
+
+    /// All that was written is on disk.
+    pub(super) fn sync(&mut self) {
+        self.synced = self.store.losable();
+    }
+
+    /// Nothing is wrong with it any more.
+    pub(super) fn heal(&mut self) {
+        if !self.up {
+            self.start(false);
+        }
+        self.paused = false;
+        self.set_loading(false);
+        self.set_full(false);
+    }
+
+    /// Runs commands as an administrator on this machine.
+    pub(super) fn administer(&mut self, commands: &[Vec<Vec<u8>>], now_ms: u64) -> Vec<u8> {
+        let session = self.store.connect();
+        let mut bytes = bytes::BytesMut::new();
+        for command in commands {
+            quorate_wire::resp::encode::command(command.iter().map(Vec::as_slice), &mut bytes);
+        }
+        let mut out = Vec::new();
+        let _ = self.store.feed(session, &bytes, now_ms, &mut out);
+        self.store.disconnect(session);
+        out
+    }
+
+    /// Clients' data, and the position it claims.
+    pub(super) fn data(&self) -> (Option<String>, BTreeMap<String, String>) {
+        let mut dump = self.store.dump();
+        let position = dump.remove(b"__quorate:{g}:pos".as_slice());
+        let own = quorate_wire::resp::transaction::RESERVED_PREFIX;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let data = dump.into_iter().filter(|(key, _)| !key.starts_with(own));
+        (position, data.map(|(key, line)| (text(key), line)).collect())
+    }
+}
+
+/// All backends of a world.
+pub(super) fn backends(seed: u64, options: &Options, now_ms: u64) -> Vec<Backend> {
+    (0..options.replicas).map(|index| Backend::new(index, seed.wrapping_mul(31) + index as u64, now_ms)).collect()
+}

@@ -1,0 +1,92 @@
+//! The operator: compares backends, and gives a stale replica a copy of all data, as `REPLICAOF` does.
+
+use super::World;
+use super::backend::Backend;
+use super::proxy::Proxy;
+use quorate_core::ordered::{Phase, ReplicaState};
+use quorate_wire::resp::Value;
+use std::collections::BTreeMap;
+
+impl World {
+    /// Backends that claim the same position must hold the same data.
+    pub(super) fn compare(&mut self) {
+        let mut seen: BTreeMap<String, (usize, BTreeMap<String, String>)> = BTreeMap::new();
+        for backend in &self.backends {
+            let (Some(position), data) = backend.data() else { continue };
+            match seen.get(&position) {
+                Some((other, same)) if *same != data => {
+                    let (a, b) = (other + 1, backend.index + 1);
+                    let story = format!("r{a} and r{b} differ at {position}: {same:?} and {data:?}");
+                    return self.env.violate("equal data at equal positions", story);
+                }
+                _ => drop(seen.insert(position, (backend.index, data))),
+            }
+        }
+    }
+
+    /// The proxy that owns the group, as far as anybody can know.
+    pub(super) fn newest(&self) -> Option<&Proxy> {
+        let newest = self.proxies.iter().filter(|p| p.alive && p.owner.epoch > 0).max_by_key(|p| p.owner.clone())?;
+        (newest.owner.epoch == self.env.granted).then_some(newest)
+    }
+
+    /// Notes which backends hold all that is committed again.
+    pub(super) fn count_the_wounded(&mut self) {
+        let Some(health) = self.newest().filter(|p| p.is_serving()).map(|p| p.group.health()) else { return };
+        for (backend, view) in self.backends.iter_mut().zip(&health.replicas) {
+            let applied = position_of(backend);
+            if backend.wounded && view.state == ReplicaState::InSync && applied >= Some(health.committed) {
+                backend.wounded = false;
+            }
+        }
+    }
+
+    /// Copies a healthy replica over a stale one.
+    pub(super) fn reseed(&mut self) {
+        let Some(newest) = self.newest() else { return };
+        let health = newest.group.health();
+        let ready = match health.phase {
+            Phase::Serving => health.committed,
+            // The log is known and the barrier its last entry.
+            Phase::Barrier => health.head - 1,
+            Phase::Recovering | Phase::Fenced { .. } => return,
+        };
+        let calm = |i: &usize| {
+            let backend = &self.backends[*i];
+            backend.up && !backend.paused && !self.troubled(*i)
+        };
+        let stale = |i: &usize| matches!(health.replicas[*i].state, ReplicaState::Stale(_));
+        let whole = |i: &usize| !stale(i) && health.replicas[*i].state != ReplicaState::Down;
+        let count = self.backends.len();
+        let target = (0..count).filter(calm).find(stale);
+        let source = (0..count).filter(calm).filter(whole).find(|i| position_of(&self.backends[*i]) >= Some(ready));
+        if let (Some(target), Some(source)) = (target, source) {
+            self.copy(source, target);
+        }
+    }
+
+    fn copy(&mut self, source: usize, target: usize) {
+        let now_ms = self.env.agenda.unix_ms();
+        let keys: Vec<Vec<u8>> = self.backends[source].store.keys().map(<[u8]>::to_vec).collect();
+        let mut commands = vec![vec![b"MULTI".to_vec()], vec![b"FLUSHALL".to_vec()]];
+        for key in keys {
+            let dump = self.backends[source].administer(&[vec![b"DUMP".to_vec(), key.clone()]], now_ms);
+            let Some(Value::Bulk(dump)) = Value::parse(&dump.into()) else { continue };
+            commands.push(vec![b"RESTORE".to_vec(), key, b"0".to_vec(), dump.to_vec()]);
+        }
+        commands.push(vec![b"EXEC".to_vec()]);
+        self.backends[target].administer(&commands, now_ms);
+        self.backends[target].sync();
+        self.stats.reseeds += 1;
+        self.env.note(format!("the operator copies r{} to r{}", source + 1, target + 1));
+        let conns = self.env.net.find(|conn| conn.backend == target && conn.near_open);
+        conns.into_iter().for_each(|id| self.env.reset(id));
+    }
+}
+
+/// The number of the last entry in a backend.
+fn position_of(backend: &Backend) -> Option<u64> {
+    let mut dump = backend.store.dump();
+    let line = dump.remove(b"__quorate:{g}:pos".as_slice())?;
+    line.split(':').nth(1)?.parse().ok()
+}

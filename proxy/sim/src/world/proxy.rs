@@ -1,0 +1,276 @@
+//! A simulated proxy: the real sequencer and framer in a shell that mirrors the real one.
+//!
+//! Survey, epoch, attach, serve; a proxy that is superseded before it served begins again, one
+//! that is fenced stops. Timers are looked at every tick, as the real ones nearly are.
+
+use super::Env;
+use super::attend::{Attendant, State};
+use super::clock::Due;
+use super::options::Options;
+use super::talk::Owner;
+use bytes::{Bytes, BytesMut};
+use quorate_core::ordered::{
+    Effects, Event, Group, GroupConfig, Note, Now, Outgoing, Phase, Position, ReplicaState, StaleReason, Stamp,
+    Submission,
+};
+use quorate_core::plan::Plan;
+use quorate_core::quorum::covers;
+use quorate_core::rule::{Mask, Rule};
+use quorate_wire::resp::{Framer, Reserved, encode};
+
+pub(super) const TICK_US: u64 = 5_000;
+/// How long a survey waits for answers, and then rests before the next.
+const SURVEY_US: u64 = 60_000;
+const SURVEY_REST_US: u64 = 20_000;
+const STALL_US: u64 = 100_000;
+
+struct NoStamp;
+
+impl Stamp for NoStamp {
+    fn stamp(&mut self, _: Now, command: &[u8], out: &mut BytesMut) {
+        out.extend_from_slice(command);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Survey { until_us: u64 },
+    Rest { until_us: u64 },
+    Own,
+}
+
+type Image = ((Position, Position), Vec<Bytes>);
+
+/// One process.
+pub(super) struct Proxy {
+    pub(super) index: usize,
+    pub(super) alive: bool,
+    pub(super) owner: Owner,
+    pub(super) group: Group,
+    pub(super) attendants: Vec<Attendant>,
+    pub(super) stage: Stage,
+    pub(super) options: Options,
+    pub(super) keys: Reserved,
+    plans: Vec<Plan>,
+    framer: Framer,
+    coordinator: usize,
+    least: u64,
+    superseded: Option<u64>,
+    marked: bool,
+    image: Option<Image>,
+    pub(super) events: Vec<Event>,
+    fx: Effects,
+}
+
+impl Proxy {
+    pub(super) fn new(index: usize, coordinator: usize, plans: &[Plan], options: &Options, env: &mut Env) -> Self {
+        let config = GroupConfig {
+            log_bytes: options.log_bytes,
+            tail_entries: options.tail_entries,
+            stall_us: STALL_US,
+            rules: options.rules,
+            ..GroupConfig::new(options.replicas, 0)
+        };
+        let keys = Reserved::new("g");
+        env.agenda.after(env.dice.below(TICK_US), Due::Tick { proxy: index });
+        Proxy {
+            index,
+            alive: true,
+            owner: Owner { epoch: 0, id: format!("{:04x}", env.dice.roll() & 0xffff) },
+            group: Group::new(config, plans, Box::new(NoStamp)),
+            attendants: (0..options.replicas).map(Attendant::new).collect(),
+            stage: Stage::Rest { until_us: 0 },
+            options: options.clone(),
+            framer: Framer::new(keys.clone(), true),
+            keys,
+            plans: plans.to_vec(),
+            coordinator,
+            least: 0,
+            superseded: None,
+            marked: false,
+            image: None,
+            events: Vec::new(),
+            fx: Effects::default(),
+        }
+    }
+
+    /// `p1` and so on.
+    pub(super) fn name(&self) -> String {
+        format!("p{}", self.index + 1)
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.alive && self.group.phase() == Phase::Serving
+    }
+
+    /// No more connections are opened under this ownership.
+    pub(super) fn is_over(&self) -> bool {
+        self.superseded.is_some() || matches!(self.group.phase(), Phase::Fenced { .. })
+    }
+
+    pub(super) fn submit(&mut self, submission: Submission, env: &mut Env) {
+        self.events.push(Event::Submit(submission));
+        self.run(env);
+    }
+
+    /// Time passed.
+    pub(super) fn tick(&mut self, env: &mut Env) {
+        env.agenda.after(TICK_US, Due::Tick { proxy: self.index });
+        self.events.push(Event::Tick);
+        self.run(env);
+        let now_us = env.agenda.now_us();
+        match self.stage {
+            Stage::Rest { until_us } if until_us <= now_us => self.survey(env),
+            Stage::Survey { until_us } => {
+                let open = self.attendants.iter().any(|a| a.seen.is_none());
+                if !open || until_us <= now_us {
+                    self.conclude(env);
+                }
+            }
+            Stage::Own => {
+                self.watch(env);
+                (0..self.attendants.len()).for_each(|i| self.attend(i, env));
+            }
+            Stage::Rest { .. } => {}
+        }
+    }
+
+    fn survey(&mut self, env: &mut Env) {
+        let until_us = env.agenda.now_us() + SURVEY_US;
+        self.stage = Stage::Survey { until_us };
+        (0..self.attendants.len()).for_each(|i| self.probe(i, until_us, env));
+    }
+
+    /// The survey is over: is enough in reach to take the group over?
+    fn conclude(&mut self, env: &mut Env) {
+        let mut reached: Mask = 0;
+        let mut seen = self.least;
+        for i in 0..self.attendants.len() {
+            if let Some(Ok(epoch)) = self.attendants[i].seen {
+                reached |= 1 << i;
+                seen = seen.max(epoch);
+            }
+            self.leave(i, env);
+        }
+        let rules: Vec<&Rule> = self.plans.iter().map(|plan| &plan.write).collect();
+        let enough = covers(&rules, self.attendants.len(), reached) || (!self.options.rules.cover && reached != 0);
+        if !enough {
+            self.stage = Stage::Rest { until_us: env.agenda.now_us() + SURVEY_REST_US };
+            return;
+        }
+        let coordinator = &mut env.coordinators[self.coordinator];
+        coordinator.epoch = coordinator.epoch.max(seen) + 1;
+        self.owner.epoch = coordinator.epoch;
+        let history = coordinator.served;
+        env.granted = env.granted.max(self.owner.epoch);
+        env.note(format!("{} takes epoch {} (saw {seen})", self.name(), self.owner.epoch));
+        self.group.restart(self.owner.epoch, history);
+        (self.image, self.superseded, self.stage) = (None, None, Stage::Own);
+        let now_us = env.agenda.now_us();
+        self.attendants.iter_mut().for_each(|attendant| attendant.begin(now_us));
+    }
+
+    fn watch(&mut self, env: &mut Env) {
+        if self.group.phase() == Phase::Serving && !self.marked {
+            self.marked = true;
+            env.coordinators[self.coordinator].served = true;
+        }
+        if let Some(by) = self.superseded.take() {
+            env.note(format!("{} is superseded by epoch {by} before it served", self.name()));
+            self.least = self.least.max(by);
+            (0..self.attendants.len()).for_each(|i| self.leave(i, env));
+            self.stage = Stage::Rest { until_us: env.agenda.now_us() };
+        }
+    }
+
+    /// A greater epoch was met at a backend.
+    pub(super) fn fenced(&mut self, by: u64, env: &mut Env) {
+        match self.group.phase() {
+            Phase::Recovering | Phase::Barrier => self.superseded = self.superseded.max(Some(by)),
+            Phase::Serving | Phase::Fenced { .. } => {
+                self.events.push(Event::Fenced { by });
+                self.run(env);
+            }
+        }
+    }
+
+    /// One step of the core, and all that follows from it.
+    pub(super) fn run(&mut self, env: &mut Env) {
+        let now = env.agenda.now();
+        self.group.step(now, &mut self.events, &mut self.fx);
+        let before = std::mem::take(&mut self.fx);
+        self.send(before.sends);
+        env.answers.extend(before.answers.into_iter().map(|answer| (self.index, answer)));
+        before.notes.into_iter().for_each(|note| self.heed(note, env));
+        (0..self.attendants.len()).for_each(|i| self.flush(i, env));
+        for (i, why) in before.drops {
+            self.lost(i, why, env);
+        }
+    }
+
+    fn send(&mut self, sends: Vec<(usize, Outgoing)>) {
+        for (i, outgoing) in sends {
+            let open = self.attendants[i].state == State::Serving;
+            let link = &mut self.attendants[i].link;
+            match outgoing {
+                Outgoing::Read { payload, commands, .. } if open => link.read(&payload, commands),
+                Outgoing::Entries(entries) if open => {
+                    let range = (entries[0].position, entries[entries.len() - 1].position);
+                    let same = |of: &(Position, Position)| match self.options.shell.image {
+                        true => *of == range,
+                        false => (of.0.seq, of.1.seq) == (range.0.seq, range.1.seq),
+                    };
+                    let image = match &self.image {
+                        Some((of, image)) if same(of) => image.clone(),
+                        _ => self.framer.frame(&entries),
+                    };
+                    link.transaction(&image, self.framer.reader(&entries));
+                    self.image = Some((range, image));
+                }
+                Outgoing::Read { .. } | Outgoing::Entries(_) => {}
+            }
+        }
+    }
+
+    fn heed(&mut self, note: Note, env: &mut Env) {
+        let name = self.name();
+        match &note {
+            Note::State { replica, now, .. } => {
+                env.note(format!("{name}: r{} is {}", replica + 1, now.name()));
+            }
+            Note::Divergence { seq, replica, .. } => {
+                let text = format!("{name}: r{} answered entry {seq} differently", replica + 1);
+                env.violate("divergence", text);
+            }
+            Note::Stale { replica, reason } => {
+                env.note(format!("{name}: r{} is stale: {}", replica + 1, reason.name()));
+            }
+            Note::Serving => {
+                env.note(format!("{name} serves under epoch {}", self.owner.epoch));
+                env.latest = env.latest.clone().max(self.owner.clone());
+            }
+            Note::Fenced { by } => env.note(format!("{name} is fenced by epoch {by}")),
+            Note::Refused { replica, error } => {
+                let word = String::from_utf8_lossy(error);
+                let word = word.split(' ').next().unwrap_or_default().to_string();
+                env.detail(format!("{name}: r{} refused: {word}", replica + 1));
+            }
+            Note::Retracted { seq } => env.note(format!("{name}: entry {seq} is taken back")),
+        }
+        match note {
+            Note::State { replica, now: ReplicaState::InSync, .. } => self.record_run(replica),
+            Note::Stale { replica, reason: StaleReason::Outvoted } => {
+                let forget = encode::command_bytes(&[b"DEL", self.keys.position.as_bytes()]);
+                self.attendants[replica].aside(&forget);
+            }
+            _ => {}
+        }
+    }
+
+    /// It holds all that is committed again: from now on it remembers as this run.
+    pub(super) fn record_run(&mut self, replica: usize) {
+        let attendant = &mut self.attendants[replica];
+        let command = [b"SET", self.keys.run.as_bytes(), attendant.run_id.as_bytes()];
+        attendant.aside(&encode::command_bytes(&command));
+    }
+}

@@ -1,0 +1,151 @@
+//! How faults strike and end.
+
+use super::World;
+use super::clock::Due;
+use super::env::Coordinator;
+use super::faults::{Fault, Healing};
+use super::proxy::Proxy;
+
+/// The most processes that may live at once.
+const PROXIES: usize = 2;
+
+impl World {
+    /// A fault happens now. Proxies of faults are named by their number here.
+    pub fn inject(&mut self, fault: Fault) {
+        self.stats.faults += 1;
+        match fault {
+            Fault::Crash { backend, lose, down_us, loading_us } => self.crash(backend, lose, down_us, loading_us),
+            Fault::Pause { backend, us } => {
+                self.env.note(format!("r{} stops for {}us", backend + 1, us));
+                self.backends[backend].paused = true;
+                self.env.agenda.after(us, Due::Heal(Healing::Resume { backend }));
+            }
+            Fault::Reset { proxy, backend } => {
+                self.env.note(format!("the connection of p{} and r{} is reset", proxy + 1, backend + 1));
+                let conns = self.env.net.find(|c| c.proxy == proxy && c.backend == backend && c.near_open);
+                conns.into_iter().for_each(|id| self.env.reset(id));
+            }
+            Fault::Block { proxy, backend, ways, us } => {
+                let way = ["", "to the backend ", "to the proxy ", ""][usize::from(ways[0]) + 2 * usize::from(ways[1])];
+                self.env.note(format!("the path {way}of p{} and r{} is cut for {us}us", proxy + 1, backend + 1));
+                self.env.net.block(proxy, backend, ways);
+                self.env.agenda.after(us, Due::Heal(Healing::Unblock { proxy, backend }));
+            }
+            Fault::Slow { proxy, backend, delay_us, us } => {
+                self.env.note(format!("the path of p{} and r{} is slow: {delay_us}us", proxy + 1, backend + 1));
+                self.env.net.slow(proxy, backend, delay_us);
+                self.env.agenda.after(us, Due::Heal(Healing::Fast { proxy, backend }));
+            }
+            Fault::Oom { backend, us } => {
+                for i in (0..self.backends.len()).filter(|i| backend.is_none_or(|one| one == *i)) {
+                    self.env.note(format!("r{} is out of memory", i + 1));
+                    self.backends[i].set_full(true);
+                    self.env.agenda.after(us, Due::Heal(Healing::Memory { backend: i }));
+                }
+            }
+            Fault::CrashProxy { proxy } => self.crash_proxy(proxy),
+            Fault::StartProxy { fresh } => self.start_proxy(fresh),
+        }
+    }
+
+    /// A fault of the weather: its proxy is named by how young it is.
+    pub(super) fn strike(&mut self, fault: Fault) {
+        let living: Vec<usize> = self.proxies.iter().rev().filter(|p| p.alive).map(|p| p.index).collect();
+        let named = |age: usize| living.get(age.min(living.len().saturating_sub(1))).copied();
+        let fault = match fault {
+            Fault::Reset { proxy, backend } => named(proxy).map(|proxy| Fault::Reset { proxy, backend }),
+            Fault::Block { proxy, backend, ways, us } => {
+                named(proxy).map(|proxy| Fault::Block { proxy, backend, ways, us })
+            }
+            Fault::Slow { proxy, backend, delay_us, us } => {
+                named(proxy).map(|proxy| Fault::Slow { proxy, backend, delay_us, us })
+            }
+            Fault::CrashProxy { proxy } => named(proxy).map(|proxy| Fault::CrashProxy { proxy }),
+            other => Some(other),
+        };
+        fault.into_iter().for_each(|fault| self.inject(fault));
+    }
+
+    fn crash(&mut self, backend: usize, lose: usize, down_us: u64, loading_us: u64) {
+        if !self.backends[backend].up {
+            return;
+        }
+        // What W backends lose at once may be lost for good; nobody promised otherwise.
+        let others = self.backends.iter().filter(|b| b.wounded && b.index != backend).count();
+        let lose = if others + 1 < self.options.write_quorum { lose } else { 0 };
+        let lost = self.backends[backend].kill(lose, &mut self.env);
+        self.stats.losses += u64::from(lost > 0);
+        self.env.note(format!("r{} crashes, lost {lost} transactions", backend + 1));
+        self.env.agenda.after(down_us, Due::Heal(Healing::Up { backend, loading_us }));
+    }
+
+    fn crash_proxy(&mut self, proxy: usize) {
+        if !std::mem::replace(&mut self.proxies[proxy].alive, false) {
+            return;
+        }
+        self.env.note(format!("p{} crashes", proxy + 1));
+        let conns = self.env.net.find(|conn| conn.proxy == proxy && conn.near_open);
+        conns.into_iter().for_each(|id| self.env.hang_up(id));
+        for client in 0..self.clients.len() {
+            let theirs = self.clients[client].proxy == proxy;
+            if theirs && self.clients[client].cut_off(&mut self.history, &mut self.env) {
+                self.think(client);
+            }
+        }
+    }
+
+    /// Starts a proxy; the oldest makes room where too many live.
+    pub(super) fn start_proxy(&mut self, fresh: bool) {
+        let living: Vec<usize> = self.proxies.iter().filter(|p| p.alive).map(|p| p.index).collect();
+        if living.len() >= PROXIES {
+            self.crash_proxy(living[0]);
+        }
+        if fresh || self.env.coordinators.is_empty() {
+            self.env.coordinators.push(Coordinator::default());
+        }
+        let coordinator = self.env.coordinators.len() - 1;
+        let index = self.proxies.len();
+        self.env.note(format!("p{} starts{}", index + 1, if fresh { " without state" } else { "" }));
+        let proxy = Proxy::new(index, coordinator, &self.plans, &self.options, &mut self.env);
+        self.proxies.push(proxy);
+    }
+
+    pub(super) fn mend(&mut self, healing: Healing) {
+        match healing {
+            Healing::Up { backend, loading_us } => {
+                if self.backends[backend].up {
+                    return;
+                }
+                self.env.note(format!("r{} is up again", backend + 1));
+                self.backends[backend].start(loading_us > 0);
+                if loading_us > 0 {
+                    self.env.agenda.after(loading_us, Due::Heal(Healing::Loaded { backend }));
+                }
+            }
+            Healing::Loaded { backend } => self.backends[backend].set_loading(false),
+            Healing::Resume { backend } => {
+                self.backends[backend].paused = false;
+                self.env.retry();
+            }
+            Healing::Unblock { proxy, backend } => {
+                self.env.net.block(proxy, backend, [false, false]);
+                self.env.retry();
+            }
+            Healing::Fast { proxy, backend } => self.env.net.slow(proxy, backend, 0),
+            Healing::Memory { backend } => self.backends[backend].set_full(false),
+        }
+    }
+
+    /// Everything works again.
+    pub(super) fn heal(&mut self) {
+        self.env.note("everything heals".into());
+        self.backends.iter_mut().for_each(|backend| backend.heal());
+        self.env.net.heal();
+        self.env.retry();
+    }
+
+    /// Is it short of memory or loading?
+    pub(super) fn troubled(&self, backend: usize) -> bool {
+        self.backends[backend].troubled
+    }
+}

@@ -1,0 +1,48 @@
+//! Hundreds of worlds with faults of all kinds: every promise must be kept in each of them.
+//! `QUORATE_SEEDS` sets how many, `QUORATE_SEED` runs one and tells its story.
+
+use quorate_sim::world::{Kind, Options, Stats, Verdict, World};
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Runs the seeds of one kind of world; the sum of what happened, and the stories of broken ones.
+fn run(first: u64, usual: u64, options: impl Fn(u64) -> Options) -> (Stats, Vec<String>, u64) {
+    let seeds = match number("QUORATE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => first..first + number("QUORATE_SEEDS").unwrap_or(usual),
+    };
+    let (mut sum, mut broken, mut undecided) = (Stats::default(), Vec::new(), 0);
+    for seed in seeds {
+        let outcome = World::run(seed, &Options { overtaken_reads: false, ..options(seed) });
+        if number("QUORATE_SEED").is_some() {
+            outcome.trace.iter().for_each(|line| println!("{line}"));
+        }
+        undecided += u64::from(matches!(outcome.verdict, Verdict::Undecided { .. }));
+        if outcome.is_broken() {
+            broken.push(outcome.to_string());
+        }
+        sum = sum + outcome.stats;
+    }
+    println!("{sum:?}, undecided {undecided}, broken {}", broken.len());
+    (sum, broken, undecided)
+}
+
+fn assert_kept(broken: &[String]) {
+    assert!(broken.is_empty(), "{} worlds broke a promise:\n{}", broken.len(), broken.join("\n"));
+}
+
+#[test]
+fn one_proxy_at_a_time_keeps_every_promise() {
+    let options = |seed| Options { faults: Kind::with_one_proxy(), ..Options::varied(seed) };
+    let (sum, broken, _) = run(1, 150, options);
+    assert_kept(&broken);
+    assert!(sum.applied > 0 && sum.unknown > 0 && sum.refused > 0, "the worlds are too quiet: {sum:?}");
+}
+
+#[test]
+fn two_proxies_at_once_keep_every_promise() {
+    let (_, broken, _) = run(100_001, 150, Options::varied);
+    assert_kept(&broken);
+}
