@@ -4,7 +4,7 @@ use crate::backend::link::Link;
 use crate::group::{BackendFacts, GroupShared};
 use crate::worker::{Clock, Mail, Mailbox, Worker};
 use bytes::Bytes;
-use quorate_core::ordered::{Answer, Effects, Event, Group, Note, Now, Outgoing, ReplicaState, StaleReason};
+use quorate_core::ordered::{Answer, Effects, Event, Group, Note, Now, Outgoing, ReplicaState};
 use quorate_wire::resp::{Framer, encode};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -155,11 +155,8 @@ impl Driver {
         for note in std::mem::take(&mut self.fx.notes) {
             self.shared.counters.note(&note);
             self.log(&note);
-            match note {
-                Note::State { replica, now: ReplicaState::InSync, .. } => self.record_run(replica),
-                // Its position claims a log that its data does not have.
-                Note::Stale { replica, reason: StaleReason::Outvoted } => self.forget_position(replica),
-                _ => {}
+            if let Note::State { replica, now: ReplicaState::InSync, .. } = note {
+                self.record_run(replica);
             }
         }
     }
@@ -170,12 +167,6 @@ impl Driver {
         let key = self.shared.reserved.run.as_bytes();
         let run = link.run_id();
         link.aside(encode::command_bytes(&[b"SET", key, run.as_bytes()]));
-        link.flush();
-    }
-
-    fn forget_position(&self, replica: usize) {
-        let link = &self.links[replica];
-        link.aside(encode::command_bytes(&[b"DEL", self.shared.reserved.position.as_bytes()]));
         link.flush();
     }
 
@@ -193,9 +184,11 @@ impl Driver {
                 by,
                 "fenced: a newer proxy owns this group; this one stopped serving it"
             ),
-            Note::Divergence { seq, replica, ejected } => tracing::error!(
-                group, entry = seq, replica = name(replica), ejected, "replicas answered the same entry differently"
+            // Counted always, told now and then: one cause usually touches many entries.
+            Note::Divergence { seq, replica } if self.shared.counters.divergences_tell() => tracing::error!(
+                group, entry = seq, replica = name(replica), "replicas answered the same entry differently"
             ),
+            Note::Divergence { .. } => {}
             Note::Stale { replica, reason } => tracing::error!(
                 group,
                 replica = name(replica),

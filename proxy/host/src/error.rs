@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The guest ran into a trap: a panic, a wrong access, an overflow of its stack.
-    #[error("'{hook}' trapped: {message}; the policy has a bug: `quorate policy run` repeats the call")]
+    #[error("'{hook}' trapped: {message}; the policy has a bug")]
     Trap {
         /// Function that was called.
         hook: &'static str,
@@ -23,7 +23,7 @@ pub enum Fault {
         limit_ms: u32,
     },
     /// The guest wanted more memory than it may have.
-    #[error("'{hook}' needed more than {limit_bytes} bytes of memory; raise memory-bytes if that is meant")]
+    #[error("'{hook}' needed more than {limit_bytes} bytes of memory; raise limits.memory if that is meant")]
     OutOfMemory {
         /// Function that was called.
         hook: &'static str,
@@ -32,7 +32,7 @@ pub enum Fault {
     },
     /// The guest's answer was larger than the host takes.
     #[error(
-        "'{hook}' answered with more than {limit_bytes} bytes; make the table smaller or raise transfer-bytes"
+        "'{hook}' answered with more than {limit_bytes} bytes; make it smaller"
     )]
     TooMuch {
         /// Function that was called.
@@ -42,7 +42,7 @@ pub enum Fault {
     },
     /// Too many faults in a row: asking again would only cost time.
     #[error(
-        "the decider failed {faults} times in a row and is not asked any more; mend the policy and reload it"
+        "the decider failed {faults} times in a row and is not asked any more; mend the policy and restart the proxy"
     )]
     Suspended {
         /// How many.
@@ -113,7 +113,7 @@ pub enum HostError {
     },
     /// Not a component, or not a valid one.
     #[error(
-        "policy '{policy}': not a valid WebAssembly component: {why}; build it with `quorate policy build`"
+        "policy '{policy}': not a valid WebAssembly component: {why}; see docs/policies.md for how to build one"
     )]
     NotAComponent {
         /// Name from the configuration.

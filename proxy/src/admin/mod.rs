@@ -58,6 +58,7 @@ async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
 struct GroupStatus {
     name: String,
     phase: Phase,
+    waits_for: &'static str,
     writable: bool,
     epoch: u64,
     fenced_by: u64,
@@ -95,6 +96,7 @@ fn group_status(group: &GroupShared) -> GroupStatus {
     GroupStatus {
         name: group.name.clone(),
         phase: health.phase,
+        waits_for: health.waits_for,
         writable: health.writable,
         epoch: health.epoch,
         fenced_by: group.fenced.load(Ordering::Relaxed),
@@ -115,7 +117,6 @@ fn problem(view: &quorate_core::ordered::ReplicaView, told: String) -> String {
         ReplicaState::Stale(StaleReason::TooFarBehind) => "it missed more than the log in memory holds".into(),
         ReplicaState::Stale(StaleReason::Diverged) => "it has entries that are not on the group's log".into(),
         ReplicaState::Stale(StaleReason::Blank) => "it is blank although the group has a history".into(),
-        ReplicaState::Stale(StaleReason::Outvoted) => "it answered an entry differently from the others".into(),
         _ => told,
     }
 }

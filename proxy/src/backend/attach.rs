@@ -134,7 +134,10 @@ pub async fn attach(
         return Err(AttachError::Problem("the fence was taken by another proxy meanwhile".into()));
     }
     let run_id = info.get("run_id").cloned().unwrap_or_default();
-    let attachment = standing(&mut call, &group.reserved, &run_id, want_tail).await?;
+    let mut attachment = standing(&mut call, &group.reserved, &run_id, want_tail).await?;
+    if attachment.position.is_none() {
+        attachment.empty = is_empty(&mut call, &group.reserved).await?;
+    }
     let data = match attachment.position {
         None if want_tail => Some(data(&mut call, &group.reserved).await?),
         _ => None,
@@ -277,14 +280,24 @@ async fn standing(call: &mut Call, keys: &Reserved, run_id: &str, want_tail: boo
     let restarted = answers[1].text() != Some(run_id);
     let elements = answers.get(2).map(Value::items).unwrap_or_default();
     let tail = elements.iter().filter_map(|element| tail::parse(element.bytes()?)).collect();
-    Ok(Attachment { position, tail, restarted })
+    Ok(Attachment { position, tail, restarted, empty: false })
+}
+
+/// No keys but ours?
+async fn is_empty(call: &mut Call, reserved: &Reserved) -> Result<bool, String> {
+    let mut own: Vec<&[u8]> = vec![b"EXISTS"];
+    own.extend(reserved.all().map(str::as_bytes));
+    let answers = call.ask_all(&[vec![b"DBSIZE"], own]).await?;
+    match answers.as_slice() {
+        [Value::Integer(all), Value::Integer(ours)] => Ok(all == ours),
+        _ => Err("it does not answer DBSIZE as expected".into()),
+    }
 }
 
 /// Digest of all data: equal for equal data, whatever the order of keys.
 async fn data(call: &mut Call, reserved: &Reserved) -> Result<Data, String> {
     let mut data = Data { keys: 0, digest: 0 };
     let mut cursor = b"0".to_vec();
-    let own = [&reserved.position, &reserved.tail, &reserved.run, &reserved.epoch];
     loop {
         let page = call.ask(&[b"SCAN", &cursor, b"COUNT", b"1000"]).await?;
         if let Some(error) = page.error() {
@@ -292,7 +305,7 @@ async fn data(call: &mut Call, reserved: &Reserved) -> Result<Data, String> {
         }
         let [next, keys] = page.items() else { return Err("it does not answer SCAN as expected".into()) };
         let keys: Vec<_> = keys.items().iter().filter_map(Value::bytes).collect();
-        let foreign = |key: &&&bytes::Bytes| !own.iter().any(|own| own.as_bytes() == key.as_ref());
+        let foreign = |key: &&&bytes::Bytes| !reserved.all().any(|own| own.as_bytes() == key.as_ref());
         let keys: Vec<_> = keys.iter().filter(foreign).collect();
         let asked: Vec<Vec<&[u8]>> =
             keys.iter().flat_map(|key| [vec![&b"DUMP"[..], key], vec![b"PTTL", key]]).collect();

@@ -201,8 +201,7 @@ impl Link {
         while !buf.is_empty() {
             let mut expected = self.expected.borrow_mut();
             let Some(front) = expected.front_mut() else {
-                let got = String::from_utf8_lossy(&buf[..buf.len().min(80)]).into_owned();
-                return Err(ReplyError::Unexpected { expected: "nothing".into(), got });
+                return Err(ReplyError::unexpected("nothing", buf));
             };
             match front {
                 Expect::Aside { left, scanner } => {
@@ -279,8 +278,8 @@ impl Link {
         let commands = commands(&entries);
         let total = commands.len() as u32;
         if !before.is_empty() || more.iter().any(|(n, _)| *n >= total) {
-            let got = more.first().map(|(_, e)| String::from_utf8_lossy(e).into_owned()).unwrap_or_default();
-            return Err(ReplyError::Unexpected { expected: "the transaction to be accepted".into(), got });
+            let got = more.first().map(|(_, error)| error.clone()).unwrap_or_default();
+            return Err(ReplyError::unexpected("the transaction to be accepted", &got));
         }
         let is_rejected = |n: usize| more.iter().any(|(r, _)| *r as usize == n);
         let kept: Vec<Bytes> =

@@ -20,7 +20,12 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// An idle connection is asked this often whether it lives, and must answer as quickly.
 const PROBE: Duration = Duration::from_secs(1);
+/// A stale replica is looked at anew this often: somebody may have copied the data to it.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const READ_SPACE: usize = 64 << 10;
+
+/// Why a connection to a stale replica is given up.
+const STALE: &str = "it is stale, and is looked at anew";
 
 /// What the backends of one group know of each other while they attach.
 #[derive(Default)]
@@ -91,7 +96,9 @@ impl Attendant {
                     let since = Instant::now();
                     let why = self.serve(attached).await;
                     self.note(&why);
-                    tracing::warn!(group = self.shared.name, replica = self.backend.name, why, "lost a backend");
+                    if why != STALE {
+                        tracing::warn!(group = self.shared.name, replica = self.backend.name, why, "lost a backend");
+                    }
                     if since.elapsed() > LONGEST_WAIT {
                         wait = FIRST_WAIT;
                     }
@@ -118,6 +125,12 @@ impl Attendant {
     fn is_over(&self) -> bool {
         let driver = self.driver.borrow();
         driver.superseded().is_some() || matches!(driver.group().phase(), Phase::Fenced { .. })
+    }
+
+    fn is_stale(&self) -> bool {
+        use quorate_core::ordered::ReplicaState;
+        let state = self.shared.health.load().replicas.get(self.replica).map(|view| view.state);
+        matches!(state, Some(ReplicaState::Stale(_)))
     }
 
     fn note(&self, problem: &str) {
@@ -154,6 +167,7 @@ impl Attendant {
         let mut probe = interval(PROBE);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut probed = false;
+        let since = Instant::now();
         loop {
             if buf.capacity() - buf.len() < READ_SPACE / 4 {
                 buf.reserve(READ_SPACE.max(buf.len()));
@@ -177,6 +191,9 @@ impl Attendant {
                     // The core watches requests; this watches silence.
                     if probed {
                         return "it answers no PING".into();
+                    }
+                    if since.elapsed() > LOOK_AGAIN && self.is_stale() {
+                        return STALE.into();
                     }
                     if self.link.is_idle() {
                         probed = true;

@@ -157,17 +157,25 @@ fn json_of(proven: &Proven) -> serde_json::Value {
     })
 }
 
+fn survives(losses: usize) -> String {
+    match losses {
+        0 => "does not survive the loss of the replicas that hold it".into(),
+        1 => "survives the loss of any one replica".into(),
+        n => format!("survives the loss of any {n} replicas"),
+    }
+}
+
 fn text_of(proven: &Proven) -> String {
     let p = &proven.proof;
     format!(
         "group {}: policy {}\n  writes are acknowledged by {}\n  {} of {} replicas may be down while writes go on\n  \
-         an acknowledged write survives the loss of any {}\n  a new owner needs {} of {}{}\n",
+         an acknowledged write {}\n  a new owner needs {} of {}{}\n",
         proven.group,
         proven.policy,
         proven.rules.join(", or "),
         p.down_while_writing,
         p.replicas,
-        p.losses_survived,
+        survives(p.losses_survived),
         p.needed_at_takeover,
         p.replicas,
         if p.disjoint.is_some() { " (weak writes: quorums may be disjoint)" } else { "" },

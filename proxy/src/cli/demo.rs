@@ -39,7 +39,7 @@ struct Backends {
 }
 
 pub(super) fn main(args: Args) -> Exit {
-    telemetry::start_logging(&crate::config::Log { level: LogLevel::Warn, ..Default::default() });
+    telemetry::start_logging(&crate::config::Log { level: LogLevel::Error, ..Default::default() });
     let Ok(dir) = tempfile::tempdir() else {
         eprintln!("quorate: cannot create a temporary folder");
         return Exit::Bug;

@@ -73,7 +73,7 @@ pub fn explain(request: &str, group: &str, table: &Table, replicas: &[String], d
         request: request.to_string(),
         command: known.name.replace('|', " ").to_uppercase(),
         class: class.name().into(),
-        carried: carried(carry).into(),
+        carried: carried(carry, args).into(),
         keys,
         group: group.into(),
         plan: None,
@@ -108,10 +108,11 @@ pub fn explain(request: &str, group: &str, table: &Table, replicas: &[String], d
     Ok(explained)
 }
 
-fn carried(carry: Carry) -> &'static str {
+fn carried(carry: Carry, args: CommandArgs) -> &'static str {
     match carry {
         Carry::Read => "read",
         Carry::Deterministic => "deterministic",
+        Carry::Rewritten(_) if rewritten(carry, args).is_none() => "deterministic",
         Carry::Rewritten(_) => "rewritten",
         Carry::Local(_) => "local",
         Carry::Refused(_) => "refused",

@@ -86,6 +86,9 @@ fn text(status: &Value) -> String {
         };
         let writable = if group["writable"].as_bool() == Some(true) { "writable" } else { "NOT WRITABLE" };
         out += &format!("\ngroup {}: {phase}, {writable}\n", word(&group["name"]));
+        if !word(&group["waits_for"]).is_empty() {
+            out += &format!("  waits for {}\n", word(&group["waits_for"]));
+        }
         out += &format!("  epoch {}, policy {}\n", group["epoch"], word(&group["policy"]));
         out += &format!("  log at entry {}, committed to {}", group["head"], group["committed"]);
         out += &format!(", catch-up from {} in memory\n", group["log_from"]);

@@ -107,7 +107,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
     let unreadable = |error: io::Error| {
         let problem = Problem::error("C001", format!("the file cannot be read: {}", reason(&error)));
         Box::new(match error.kind() {
-            io::ErrorKind::NotFound => problem.help("'quorate generate config' writes one to start from"),
+            io::ErrorKind::NotFound => problem.help("name the file; examples/ has some to start from"),
             _ => problem,
         })
     };

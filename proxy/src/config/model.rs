@@ -372,7 +372,7 @@ impl Default for PolicyLimits {
         PolicyLimits {
             memory: 16 << 20,
             deadline: Duration::from_secs(1),
-            decide_deadline: Duration::from_millis(5),
+            decide_deadline: Duration::from_millis(50),
         }
     }
 }

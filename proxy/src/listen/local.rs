@@ -240,8 +240,8 @@ fn client(worker: &Worker, s: &mut Session, args: Args) {
         },
         b"getredir" => ok(s, ":-1\r\n"),
         _ => {
-            let name = String::from_utf8_lossy(sub).to_uppercase();
-            s.error(&format!("ERR 'CLIENT {name}' is not carried by this version of Quorate (class: connection)"));
+            let name = [b"CLIENT ", sub].concat();
+            s.error(&quorate_wire::command::Refusal::Admin.message(&name));
         }
     }
 }

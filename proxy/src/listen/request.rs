@@ -135,8 +135,7 @@ impl Worker {
         let mut commands = 1;
         match command.filter {
             Filter::DbSize => {
-                let names = [&reserved.position, &reserved.tail, &reserved.run, &reserved.epoch];
-                let exists = [&b"EXISTS"[..]].into_iter().chain(names.map(|n| n.as_bytes()));
+                let exists = [&b"EXISTS"[..]].into_iter().chain(reserved.all().map(str::as_bytes));
                 encode::command(exists.collect::<Vec<_>>(), &mut payload);
                 commands = 2;
             }

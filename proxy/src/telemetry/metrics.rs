@@ -81,7 +81,7 @@ impl Metrics {
         let mut samples = Vec::new();
         for group in &self.groups {
             for (i, view) in group.health.load().replicas.iter().enumerate() {
-                for state in ["down", "lagging", "in-sync", "stale"] {
+                for state in ["down", "waiting", "lagging", "in-sync", "stale"] {
                     let labels = vec![
                         ("group", group.name.clone()),
                         ("replica", group.replica(i)),

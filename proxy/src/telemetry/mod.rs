@@ -82,6 +82,11 @@ pub struct GroupCounters {
 }
 
 impl GroupCounters {
+    /// Is the divergence counted last one to tell of? The first, and then each thousandth.
+    pub fn divergences_tell(&self) -> bool {
+        self.divergences.load(Relaxed) % 1000 == 1
+    }
+
     /// Counts what the core noted.
     pub fn note(&self, note: &Note) {
         let counter = match note {

@@ -96,10 +96,8 @@ pub enum Note {
     Divergence {
         /// Number of the entry.
         seq: u64,
-        /// The replica that stands alone, or the later one where nobody can tell.
+        /// The one that answered later, differently from one before it.
         replica: usize,
-        /// Was it outvoted, and therefore ejected?
-        ejected: bool,
     },
     /// A replica cannot be fed from the log any more.
     Stale {

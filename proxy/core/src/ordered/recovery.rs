@@ -12,6 +12,8 @@ pub struct Attachment {
     pub position: Option<Position>,
     /// Its latest entries, oldest first.
     pub tail: Vec<TailEntry>,
+    /// It holds no data at all.
+    pub empty: bool,
     /// Its run id is not the one recorded at its last attach: it may have forgotten acknowledged entries.
     pub restarted: bool,
 }

@@ -15,8 +15,6 @@ pub enum StaleReason {
     Diverged,
     /// It has no position though the group has a history.
     Blank,
-    /// It answered an entry differently from the others.
-    Outvoted,
 }
 
 impl StaleReason {
@@ -26,7 +24,6 @@ impl StaleReason {
             StaleReason::TooFarBehind => "too-far-behind",
             StaleReason::Diverged => "diverged",
             StaleReason::Blank => "blank",
-            StaleReason::Outvoted => "outvoted",
         }
     }
 }
@@ -37,6 +34,8 @@ impl StaleReason {
 pub enum ReplicaState {
     /// Not connected.
     Down,
+    /// Connected while the group still finds out what its log is.
+    Waiting,
     /// Connected and fed, but behind what is committed.
     Lagging,
     /// Holds everything that is committed.
@@ -50,6 +49,7 @@ impl ReplicaState {
     pub fn name(self) -> &'static str {
         match self {
             ReplicaState::Down => "down",
+            ReplicaState::Waiting => "waiting",
             ReplicaState::Lagging => "lagging",
             ReplicaState::InSync => "in-sync",
             ReplicaState::Stale(_) => "stale",

@@ -346,25 +346,38 @@ fn a_log_is_adopted_from_the_greatest_and_the_others_are_fed_from_its_tail() {
     world.attach(0, Some(start));
     world.step(Event::Attached {
         replica: 2,
-        attachment: Attachment { position: Some(head), tail, restarted: false },
+        attachment: Attachment { position: Some(head), tail, ..Attachment::default() },
     });
     assert_eq!(world.sent(), [(0, "2=SET+3=".into()), (2, "3=".into())]);
     assert_eq!(world.group.head().epoch, 2);
 }
 
 #[test]
-fn the_outvoted_replica_is_ejected_and_stays_out() {
+fn replicas_that_disagree_are_noted() {
     let mut world = World::serving(3);
     world.write(1, 1);
     world.apply(0, &[":1"]);
     world.apply(1, &[":1"]);
+    assert_eq!(world.fx.notes, []);
     world.apply(2, &[":2"]);
-    let outvoted = ReplicaState::Stale(StaleReason::Outvoted);
-    assert_eq!(world.group.health().replicas[2].state, outvoted);
-    let head = world.group.head();
-    world.step(Event::Disconnected { replica: 2 });
-    world.attach(2, Some(head));
-    assert_eq!(world.group.health().replicas[2].state, outvoted);
+    assert_eq!(world.fx.notes, [Note::Divergence { seq: 2, replica: 2 }]);
+}
+
+#[test]
+fn a_blank_server_is_fed_from_the_start_only_if_the_log_began_over_nothing() {
+    for (began_with_data, comes_with_data) in [(false, false), (true, false), (false, true)] {
+        let mut world = World::unattached(3, |_| {});
+        for replica in 0..3 {
+            let attachment = Attachment { empty: !began_with_data, ..Attachment::default() };
+            world.step(Event::Attached { replica, attachment });
+        }
+        (0..3).for_each(|replica| world.apply(replica, &[]));
+        world.step(Event::Disconnected { replica: 2 });
+        let attachment = Attachment { empty: !comes_with_data, ..Attachment::default() };
+        world.step(Event::Attached { replica: 2, attachment });
+        let stale = world.group.health().replicas[2].state == ReplicaState::Stale(StaleReason::Blank);
+        assert_eq!(stale, began_with_data || comes_with_data);
+    }
 }
 
 #[test]

@@ -106,8 +106,8 @@ impl Proxy {
         match self.attendants[i].state {
             State::Waiting { until_us } if until_us <= now_us && !self.is_over() => {
                 let want_tail = self.group.phase() == Phase::Recovering;
-                let fences = self.options.shell.fence;
-                let talk = Talk::attach(self.owner.clone(), fences, want_tail, now_us + ANSWER_US);
+                let shell = self.options.shell;
+                let talk = Talk::attach(self.owner.clone(), shell, want_tail, now_us + ANSWER_US);
                 self.connect(i, talk, env);
             }
             State::Talking => {

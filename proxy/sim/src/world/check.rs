@@ -10,14 +10,19 @@ use std::fmt::Debug;
 /// Rounds of waiting for rest, and the length of each.
 const ROUNDS: usize = 80;
 const ROUND_US: u64 = 100_000;
+/// Rounds in which nothing may be wrong.
+const CALM: usize = 4;
 const BUDGET: Budget = Budget { steps_per_key: 400_000 };
 
 impl World {
     /// Heals everything and waits until the group is whole.
     pub(super) fn settle(&mut self) {
         self.heal();
+        let mut calm = 0;
         for _ in 0..ROUNDS {
-            if self.is_whole() || self.env.broken.is_some() {
+            // What the faults left behind shows only when time passes.
+            calm = if self.is_whole() { calm + 1 } else { 0 };
+            if calm == CALM || self.env.broken.is_some() {
                 return;
             }
             if !self.proxies.iter().any(|p| p.alive && !matches!(p.group.phase(), Phase::Fenced { .. })) {

@@ -32,6 +32,8 @@ pub(super) struct Env {
     pub(super) latest: Owner,
     /// The greatest epoch that was ever taken.
     pub(super) granted: u64,
+    /// Ownerships that served.
+    pub(super) ownerships: u64,
     /// Commands applied, refused, unknown.
     pub(super) counts: [u64; 3],
     /// Judge reads that see a write sent behind them.
@@ -52,6 +54,7 @@ impl Env {
             fences: Vec::new(),
             latest: Owner::default(),
             granted: 0,
+            ownerships: 0,
             counts: [0; 3],
             overtaken_reads: true,
             broken: None,
@@ -67,8 +70,10 @@ impl Env {
     }
 
     pub(super) fn violate(&mut self, promise: &'static str, story: String) {
-        self.note(format!("broken: {promise}: {story}"));
-        self.broken.get_or_insert((promise, story));
+        if self.broken.is_none() {
+            self.note(format!("broken: {promise}: {story}"));
+            self.broken = Some((promise, story));
+        }
     }
 
     pub(super) fn count(&mut self, end: &End) {

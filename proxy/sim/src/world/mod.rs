@@ -131,6 +131,7 @@ impl World {
         let World { seed, env, mut stats, .. } = self;
         stats.simulated_us = env.agenda.now_us();
         (stats.applied, stats.refused, stats.unknown) = (env.counts[0], env.counts[1], env.counts[2]);
+        stats.ownerships = env.ownerships;
         let digest = env.net.digest().rotate_left(1) ^ env.trace.digest();
         Outcome { seed, verdict, stats, trace: env.trace.into_lines(), digest }
     }
@@ -153,6 +154,27 @@ impl World {
     /// Does this proxy serve?
     pub fn serves(&self, proxy: usize) -> bool {
         self.proxies[proxy].is_serving()
+    }
+
+    /// Where this proxy's group stands.
+    pub fn phase(&self, proxy: usize) -> Phase {
+        self.proxies[proxy].group.phase()
+    }
+
+    /// Is this backend attached to this proxy?
+    pub fn attached(&self, proxy: usize, backend: usize) -> bool {
+        self.proxies[proxy].attendants[backend].state == attend::State::Serving
+    }
+
+    /// Lets time pass in small steps until something is so, at most a second. Was it ever?
+    pub fn pass_until(&mut self, so: impl Fn(&World) -> bool) -> bool {
+        (0..50_000).any(|_| {
+            let now = so(self);
+            if !now {
+                self.pass(20);
+            }
+            now
+        })
     }
 
     /// The virtual time in microseconds.

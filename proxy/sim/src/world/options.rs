@@ -9,6 +9,9 @@ use quorate_core::ordered::SafetyRules;
 pub struct ShellRules {
     /// A new owner deletes the users of older ones, and an older owner gives way.
     pub fence: bool,
+    /// An owner that comes back to a backend deletes its own user too, and with it what its
+    /// earlier connection may still have on the wire.
+    pub comeback: bool,
     /// A transaction's bytes are used again only for the same entries, not for the same numbers.
     pub image: bool,
     /// A backend's run id is recorded when it is in sync, not when it is attached.
@@ -19,7 +22,7 @@ pub struct ShellRules {
 
 impl ShellRules {
     /// Every rule in force.
-    pub const ALL: Self = Self { fence: true, image: true, run: true, lost_reads: true };
+    pub const ALL: Self = Self { fence: true, comeback: true, image: true, run: true, lost_reads: true };
 }
 
 /// A world.

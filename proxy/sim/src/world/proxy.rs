@@ -10,7 +10,7 @@ use super::options::Options;
 use super::talk::Owner;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{
-    Effects, Event, Group, GroupConfig, Note, Now, Outgoing, Phase, Position, ReplicaState, StaleReason, Stamp,
+    Effects, Event, Group, GroupConfig, Note, Now, Outgoing, Phase, Position, ReplicaState, Stamp,
     Submission,
 };
 use quorate_core::plan::Plan;
@@ -175,7 +175,11 @@ impl Proxy {
             self.marked = true;
             env.coordinators[self.coordinator].served = true;
         }
-        if let Some(by) = self.superseded.take() {
+        let Some(by) = self.superseded.take() else { return };
+        // Its barrier may have been committed since.
+        if self.group.phase() == Phase::Serving {
+            self.fenced(by, env);
+        } else {
             env.note(format!("{} is superseded by epoch {by} before it served", self.name()));
             self.least = self.least.max(by);
             (0..self.attendants.len()).for_each(|i| self.leave(i, env));
@@ -247,6 +251,7 @@ impl Proxy {
             }
             Note::Serving => {
                 env.note(format!("{name} serves under epoch {}", self.owner.epoch));
+                env.ownerships += 1;
                 env.latest = env.latest.clone().max(self.owner.clone());
             }
             Note::Fenced { by } => env.note(format!("{name} is fenced by epoch {by}")),
@@ -257,13 +262,8 @@ impl Proxy {
             }
             Note::Retracted { seq } => env.note(format!("{name}: entry {seq} is taken back")),
         }
-        match note {
-            Note::State { replica, now: ReplicaState::InSync, .. } => self.record_run(replica),
-            Note::Stale { replica, reason: StaleReason::Outvoted } => {
-                let forget = encode::command_bytes(&[b"DEL", self.keys.position.as_bytes()]);
-                self.attendants[replica].aside(&forget);
-            }
-            _ => {}
+        if let Note::State { replica, now: ReplicaState::InSync, .. } = note {
+            self.record_run(replica);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The conversation of a simulated proxy with one backend before service: survey, fence, standing.
 //! It mirrors the real attach step by step; every answer may be the last.
 
+use super::options::ShellRules;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Attachment, Position};
 use quorate_wire::resp::{Reserved, Scanner, Value, encode, tail};
@@ -58,7 +59,7 @@ pub(super) struct Talk {
     pub(super) step: Step,
     pub(super) deadline_us: u64,
     owner: Owner,
-    fences: bool,
+    shell: ShellRules,
     want_tail: bool,
     run_id: String,
     tries: u32,
@@ -76,17 +77,17 @@ fn words(line: &[&str]) -> Words {
 impl Talk {
     /// A conversation that surveys.
     pub(super) fn survey(deadline_us: u64) -> Self {
-        Self::new(Step::Probe, Owner::default(), false, false, deadline_us)
+        Self::new(Step::Probe, Owner::default(), ShellRules::ALL, false, deadline_us)
     }
 
     /// A conversation that attaches in the name of an owner.
-    pub(super) fn attach(owner: Owner, fences: bool, want_tail: bool, deadline_us: u64) -> Self {
-        Self::new(Step::Info, owner, fences, want_tail, deadline_us)
+    pub(super) fn attach(owner: Owner, shell: ShellRules, want_tail: bool, deadline_us: u64) -> Self {
+        Self::new(Step::Info, owner, shell, want_tail, deadline_us)
     }
 
-    fn new(step: Step, owner: Owner, fences: bool, want_tail: bool, deadline_us: u64) -> Self {
+    fn new(step: Step, owner: Owner, shell: ShellRules, want_tail: bool, deadline_us: u64) -> Self {
         let (run_id, answers, scanner) = (String::new(), Vec::new(), Scanner::default());
-        Talk { step, deadline_us, owner, fences, want_tail, run_id, tries: 0, wanted: 0, answers, scanner }
+        Talk { step, deadline_us, owner, shell, want_tail, run_id, tries: 0, wanted: 0, answers, scanner }
     }
 
     /// The first thing to say.
@@ -157,7 +158,7 @@ impl Talk {
         let users: Vec<Owner> = owners(&seen[2]).collect();
         let fenced = seen[1].text().and_then(Owner::parse);
         let position = position_epoch(&seen[3]);
-        if self.fences {
+        if self.shell.fence {
             if let Some(newer) = users.iter().chain(&fenced).filter(|other| **other > self.owner).max() {
                 return Next::Fenced(newer.epoch);
             }
@@ -168,16 +169,14 @@ impl Talk {
         self.step = Step::Take;
         let owner = self.owner.clone();
         let value = format!("{}:{}", owner.epoch, owner.id);
-        let mut commands = vec![
-            words(&["MULTI"]),
-            words(&["SET", &keys.epoch, &value]),
-            words(&["ACL", "SETUSER", &owner.user(), "reset", "on", ">pw", "~*", "&*", "+@all"]),
-        ];
-        let older: Vec<String> = users.iter().filter(|o| **o != owner).map(Owner::user).collect();
-        if self.fences && !older.is_empty() {
-            let delete = ["ACL", "DELUSER"].into_iter().chain(older.iter().map(String::as_str));
+        let mut commands = vec![words(&["MULTI"]), words(&["SET", &keys.epoch, &value])];
+        let goes = |other: &&Owner| if **other == owner { self.shell.comeback } else { self.shell.fence };
+        let gone: Vec<String> = users.iter().filter(goes).map(Owner::user).collect();
+        if !gone.is_empty() {
+            let delete = ["ACL", "DELUSER"].into_iter().chain(gone.iter().map(String::as_str));
             commands.push(words(&delete.collect::<Vec<_>>()));
         }
+        commands.push(words(&["ACL", "SETUSER", &owner.user(), "reset", "on", ">pw", "~*", "&*", "+@all"]));
         commands.push(words(&["EXEC"]));
         Next::Say(self.say(&commands))
     }
@@ -201,7 +200,9 @@ impl Talk {
 
     fn ask_standing(&mut self, keys: &Reserved) -> Next {
         self.step = Step::Standing;
-        let mut commands = vec![words(&["GET", &keys.position]), words(&["GET", &keys.run])];
+        let mut commands = vec![words(&["GET", &keys.position]), words(&["GET", &keys.run]), words(&["DBSIZE"])];
+        let own: Vec<&str> = ["EXISTS"].into_iter().chain(keys.all()).collect();
+        commands.push(words(&own));
         if self.want_tail {
             commands.push(words(&["LRANGE", &keys.tail, "0", "-1"]));
         }
@@ -215,9 +216,10 @@ impl Talk {
             Some(Err(())) => return Next::Problem("its position cannot be read".into()),
         };
         let restarted = answers[1].text() != Some(self.run_id.as_str());
-        let elements = answers.get(2).map(Value::items).unwrap_or_default();
+        let elements = answers.get(4).map(Value::items).unwrap_or_default();
         let tail = elements.iter().filter_map(|element| tail::parse(element.bytes()?)).collect();
-        Next::Done(Attachment { position, tail, restarted }, std::mem::take(&mut self.run_id))
+        let empty = answers[2] == answers[3];
+        Next::Done(Attachment { position, tail, empty, restarted }, std::mem::take(&mut self.run_id))
     }
 }
 

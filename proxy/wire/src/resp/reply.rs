@@ -14,6 +14,19 @@ pub enum ReplyError {
     Unexpected { expected: String, got: String },
 }
 
+impl ReplyError {
+    /// Something else was expected. Of what came only the kind is kept, for it may be a client's data.
+    pub fn unexpected(expected: impl Into<String>, got: &[u8]) -> Self {
+        let word = got.split(|b| b.is_ascii_whitespace()).next().unwrap_or_default();
+        let got = match got.first() {
+            Some(b'-') => format!("the error '{}'", String::from_utf8_lossy(&word[..word.len().min(32)])),
+            Some(kind) => format!("{} bytes of kind '{}'", got.len(), kind.escape_ascii()),
+            None => "nothing".into(),
+        };
+        ReplyError::Unexpected { expected: expected.into(), got }
+    }
+}
+
 /// Resumable search for the end of a reply.
 #[derive(Debug, Clone, Default)]
 pub struct Scanner {

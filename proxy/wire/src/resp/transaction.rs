@@ -38,6 +38,11 @@ impl Reserved {
         let key = |name: &str| format!("__quorate:{{{group}}}:{name}");
         Self { position: key("pos"), tail: key("tail"), run: key("run"), epoch: key("epoch") }
     }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        [&self.position, &self.tail, &self.run, &self.epoch].into_iter().map(String::as_str)
+    }
 }
 
 /// Writes entries as transactions.
@@ -326,8 +331,7 @@ impl TransactionReader {
 }
 
 fn unexpected(expected: &str, got: &[u8]) -> ReplyError {
-    let got = String::from_utf8_lossy(&got[..got.len().min(80)]).trim_end().to_string();
-    ReplyError::Unexpected { expected: expected.to_string(), got }
+    ReplyError::unexpected(expected, got)
 }
 
 #[cfg(test)]

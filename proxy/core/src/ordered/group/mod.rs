@@ -114,6 +114,8 @@ pub enum Phase {
 pub struct Health {
     /// Where the group stands.
     pub phase: Phase,
+    /// What a recovering group waits for; empty otherwise.
+    pub waits_for: &'static str,
     /// Epoch of this owner.
     pub epoch: u64,
     /// Number of the last entry.
@@ -159,7 +161,8 @@ struct Open {
     waiting: Vec<Waiting>,
     rules: u64,
     replies: Option<Replies>,
-    votes: Vec<(u8, u64)>,
+    /// Hash of the first replica's replies.
+    vote: Option<u64>,
     sent_to: Mask,
     refused_by: Mask,
 }
@@ -193,6 +196,8 @@ pub struct Group {
     unrouted: Vec<Burst>,
     held: Vec<HeldRead>,
     tail: (u32, usize),
+    /// The log began over backends without any data, so that an empty one can be fed from its start.
+    began_empty: bool,
 }
 
 impl Group {
@@ -220,6 +225,7 @@ impl Group {
             unrouted: Vec::new(),
             held: Vec::new(),
             tail: (0, 0),
+            began_empty: false,
             config,
         };
         group.adopt_plans(plans);
@@ -241,6 +247,7 @@ impl Group {
         self.log = Log::new(Position::default(), self.config.log_bytes);
         self.open.clear();
         (self.open_from, self.barrier, self.tail) = (1, 0, (0, 0));
+        self.began_empty = false;
     }
 
     /// Makes plans known and returns the number that bursts must use for each of them.
@@ -353,6 +360,17 @@ impl Group {
             || self.replicas.iter().any(|r| r.reads.iter().any(|read| !read.abandoned))
     }
 
+    fn waits_for(&self) -> &'static str {
+        match self.phase {
+            Phase::Recovering if self.attachments.iter().all(Option::is_some) => {
+                "every backend is attached, but those with a position cannot know every acknowledged write: data was lost"
+            }
+            Phase::Recovering => "more backends, until those that remember the log touch every write quorum",
+            Phase::Barrier => "its first entry to be committed",
+            Phase::Serving | Phase::Fenced { .. } => "",
+        }
+    }
+
     /// A look for status, metrics and readiness.
     pub fn health(&self) -> Health {
         let head = self.log.head().seq;
@@ -364,6 +382,7 @@ impl Group {
         };
         Health {
             phase: self.phase,
+            waits_for: self.waits_for(),
             epoch: self.config.epoch,
             head,
             committed: self.commit(),

@@ -64,10 +64,9 @@ impl Group {
     pub(super) fn attached(&mut self, i: usize, attachment: Attachment, now: Now, fx: &mut Effects) {
         match self.phase {
             Phase::Fenced { .. } => {}
-            // Its position alone would let it back in.
-            _ if self.replicas[i].state == ReplicaState::Stale(StaleReason::Outvoted) => {}
             Phase::Recovering => {
                 self.attachments[i] = Some(attachment);
+                self.enter(i, ReplicaState::Waiting, fx);
                 self.try_adopt(now, fx);
             }
             Phase::Barrier | Phase::Serving => self.join(i, &attachment, fx),
@@ -90,6 +89,7 @@ impl Group {
         }
         self.phase = Phase::Barrier;
         let fresh = best.is_none();
+        self.began_empty = fresh && self.attachments.iter().flatten().all(|a| a.empty);
         for i in 0..self.replicas.len() {
             if let Some(attachment) = self.attachments[i].take() {
                 match fresh {
@@ -109,7 +109,7 @@ impl Group {
         let entry = Entry { position, payload: vec![], commands: 0, dialect: 2, trim, elided: false };
         self.barrier = position.seq;
         let waiting = Vec::new();
-        let open = Open { waiting, rules: 0, replies: None, votes: vec![], sent_to: 0, refused_by: 0 };
+        let open = Open { waiting, rules: 0, replies: None, vote: None, sent_to: 0, refused_by: 0 };
         for rule in &mut self.rules {
             rule.committed = rule.committed.max(self.log.base().seq);
         }
@@ -124,11 +124,16 @@ impl Group {
         fx.notes.push(Note::Serving);
     }
 
+    /// An empty server can be fed from the log's start if the log began over nothing and is still whole.
+    fn may_start_over(&self, attachment: &Attachment) -> bool {
+        self.began_empty && attachment.empty && self.log.base() == Position::default()
+    }
+
     /// Puts a replica on the log where its own position says it is.
     pub(super) fn join(&mut self, i: usize, attachment: &Attachment, fx: &mut Effects) {
         let applied = match attachment.position {
             _ if !self.config.rules.position => self.replicas[i].applied.max(self.log.base().seq),
-            None if self.log.base() == Position::default() => 0,
+            None if self.may_start_over(attachment) => 0,
             None => return self.stale(i, StaleReason::Blank, fx),
             Some(position) if self.log.holds(position) => position.seq,
             Some(position) if position.rank() < self.log.base().rank() => {
@@ -176,34 +181,13 @@ impl Group {
         let Some(open) = self.open_mut(seq) else { return };
         if !alone && !replies.bytes.is_empty() {
             let vote = xxh3_64(&replies.bytes);
-            let differs = open.votes.iter().any(|(_, other)| *other != vote);
-            open.votes.push((i as u8, vote));
-            if differs {
-                let votes = open.votes.clone();
-                self.diverged(seq, &votes, fx);
+            if *open.vote.get_or_insert(vote) != vote {
+                fx.notes.push(Note::Divergence { seq, replica: i });
             }
         }
         let Some(open) = self.open_mut(seq) else { return };
         if open.replies.is_none() && !open.waiting.is_empty() {
             open.replies = Some(replies);
-        }
-    }
-
-    /// Replicas disagree about an entry: the one that two others contradict is ejected.
-    pub(super) fn diverged(&mut self, seq: u64, votes: &[(u8, u64)], fx: &mut Effects) {
-        let support = |vote: u64| votes.iter().filter(|(_, other)| *other == vote).count();
-        let best = votes.iter().map(|(_, vote)| support(*vote)).max().unwrap_or(0);
-        let minority: Vec<usize> =
-            votes.iter().filter(|(_, vote)| support(*vote) < best).map(|(i, _)| usize::from(*i)).collect();
-        if minority.is_empty() {
-            let replica = votes.last().map_or(0, |(i, _)| usize::from(*i));
-            fx.notes.push(Note::Divergence { seq, replica, ejected: false });
-        }
-        for replica in minority {
-            if self.replicas[replica].fed() {
-                fx.notes.push(Note::Divergence { seq, replica, ejected: true });
-                self.stale(replica, StaleReason::Outvoted, fx);
-            }
         }
     }
 
@@ -258,8 +242,6 @@ impl Group {
         replica.flight = None;
         replica.sent = replica.applied;
         replica.retry_at_us = 0;
-        if replica.state != ReplicaState::Stale(StaleReason::Outvoted) {
-            self.enter(i, ReplicaState::Down, fx);
-        }
+        self.enter(i, ReplicaState::Down, fx);
     }
 }

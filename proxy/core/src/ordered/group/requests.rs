@@ -47,7 +47,7 @@ impl Group {
             waiting: Vec::with_capacity(writes.len()),
             rules: 0,
             replies: None,
-            votes: Vec::new(),
+            vote: None,
             sent_to: 0,
             refused_by: 0,
         };

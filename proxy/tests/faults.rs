@@ -1,0 +1,319 @@
+//! Guards against lost, doubled and ghost writes, hangs and replicas that never come back: servers and
+//! the proxy are killed, stopped and restarted under load, and every answer is held against the data.
+
+mod harness;
+
+use harness::{Client, Cluster, Kind, LONG, Load, Record, Setup, wait_until};
+use std::time::{Duration, Instant};
+
+const WRITERS: usize = 6;
+/// Rounds of five writes that are acknowledged before and after each fault.
+const SOME: u64 = 600;
+/// No write of a client that waits for one answer at a time takes longer while a majority is up.
+const BOUND: Duration = Duration::from_millis(1500);
+
+/// All are in sync again, equal, and hold what was acknowledged.
+#[track_caller]
+fn healed(cluster: &Cluster, record: &Record) {
+    cluster.assert_equal();
+    record.check(&mut cluster.client());
+    for server in &cluster.servers {
+        record.check(&mut server.client());
+    }
+    assert_eq!(cluster.proxy.metric("quorate_divergences_total"), 0.0, "replicas answered differently");
+}
+
+#[track_caller]
+fn nobody_noticed(record: &Record) {
+    assert!(record.errors().is_empty(), "clients saw {:?}", record.errors());
+    let (slowest, what) = record.slowest();
+    assert!(slowest < BOUND, "{what} took {slowest:?}");
+}
+
+fn wait_state(cluster: &Cluster, replica: usize, wanted: &[&str]) {
+    wait_until(&format!("replica {} is {wanted:?}", replica + 1), LONG, || {
+        cluster.proxy.states().get(replica).is_some_and(|state| wanted.contains(&state.as_str()))
+    });
+}
+
+/// A kernel that kills a backend: nobody notices, and it catches up.
+fn a_backend_is_killed(kind: Kind) {
+    let mut cluster = Cluster::start(Setup::new(kind, 3));
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    for victim in 0..3 {
+        load.wait_acked(SOME);
+        cluster.servers[victim].kill();
+        wait_state(&cluster, victim, &["down"]);
+        load.wait_acked(SOME);
+        cluster.servers[victim].run();
+        cluster.proxy.wait_in_sync();
+    }
+    load.wait_acked(SOME);
+    let record = load.stop();
+    healed(&cluster, &record);
+    nobody_noticed(&record);
+}
+
+#[test]
+fn a_redis_is_killed_and_comes_back() {
+    a_backend_is_killed(Kind::Redis);
+}
+
+#[test]
+fn a_valkey_is_killed_and_comes_back() {
+    a_backend_is_killed(Kind::Valkey);
+}
+
+/// A backend that keeps its connection and says nothing: the worst kind of slow.
+#[test]
+fn a_backend_is_frozen_and_thaws() {
+    let cluster = Cluster::usual();
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    for victim in 0..3 {
+        load.wait_acked(SOME);
+        cluster.servers[victim].pause();
+        wait_state(&cluster, victim, &["down", "lagging"]);
+        load.wait_acked(SOME);
+        cluster.servers[victim].resume();
+        cluster.proxy.wait_in_sync();
+    }
+    load.wait_acked(SOME);
+    let record = load.stop();
+    healed(&cluster, &record);
+    nobody_noticed(&record);
+}
+
+/// A freeze that is too short to be noticed: what was half sent must not be sent twice.
+#[test]
+fn a_backend_stutters() {
+    let cluster = Cluster::usual();
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    for turn in 0..12 {
+        let server = &cluster.servers[turn % 3];
+        server.pause();
+        load.wait_acked(SOME / 10);
+        server.resume();
+        load.wait_acked(SOME / 10);
+    }
+    let record = load.stop();
+    healed(&cluster, &record);
+    nobody_noticed(&record);
+}
+
+#[test]
+fn a_backend_is_restarted() {
+    let mut cluster = Cluster::usual();
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    for victim in [0, 1, 2, 0] {
+        load.wait_acked(SOME);
+        cluster.servers[victim].stop();
+        cluster.servers[victim].run();
+        wait_state(&cluster, victim, &["in-sync"]);
+        cluster.proxy.wait_in_sync();
+    }
+    let record = load.stop();
+    healed(&cluster, &record);
+    nobody_noticed(&record);
+}
+
+/// The proxy dies with requests on their way. It must find out what was acknowledged, from the
+/// backends alone.
+fn the_proxy_is_killed(forget: bool, setup: Setup) {
+    let mut cluster = Cluster::start(setup);
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    for _ in 0..3 {
+        load.wait_acked(SOME);
+        cluster.proxy.kill();
+        if forget {
+            cluster.proxy.forget();
+        }
+        cluster.proxy.run();
+        load.wait_acked(SOME);
+    }
+    let record = load.stop();
+    cluster.proxy.wait_ready();
+    healed(&cluster, &record);
+}
+
+#[test]
+fn the_proxy_is_killed_and_remembers() {
+    the_proxy_is_killed(false, Setup::new(Kind::Redis, 3));
+}
+
+#[test]
+fn the_proxy_is_killed_and_forgets() {
+    the_proxy_is_killed(true, Setup::new(Kind::Redis, 3));
+}
+
+#[test]
+fn the_proxy_of_all_of_two_is_killed() {
+    the_proxy_is_killed(false, Setup::new(Kind::Redis, 2).group("write-quorum = \"all\""));
+}
+
+#[test]
+fn the_proxy_of_one_is_killed() {
+    the_proxy_is_killed(true, Setup::new(Kind::Redis, 1));
+}
+
+/// The proxy dies while a backend is away: the backend has a suffix that nobody else may know, or
+/// lacks one that was acknowledged without it.
+#[test]
+fn the_proxy_is_killed_while_a_backend_is_down() {
+    let mut cluster = Cluster::usual();
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    for victim in 0..3 {
+        load.wait_acked(SOME);
+        cluster.servers[victim].pause();
+        load.wait_acked(SOME / 10);
+        cluster.proxy.kill();
+        cluster.proxy.run();
+        load.wait_acked(SOME / 10);
+        cluster.servers[victim].resume();
+        cluster.proxy.wait_ready();
+        cluster.proxy.wait_in_sync();
+    }
+    let record = load.stop();
+    healed(&cluster, &record);
+}
+
+/// The same, and the backend is down for the whole of the take-over and longer than the tail reaches.
+#[test]
+fn everything_is_killed_at_once() {
+    let mut cluster = Cluster::usual();
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    load.wait_acked(SOME);
+    cluster.proxy.kill();
+    cluster.servers.iter_mut().for_each(|server| server.kill());
+    cluster.servers.iter_mut().for_each(|server| server.run());
+    cluster.proxy.run();
+    load.wait_acked(SOME);
+    let record = load.stop();
+    cluster.proxy.wait_ready();
+    healed(&cluster, &record);
+}
+
+/// Without a quorum every request is refused in time, and none of them comes true later.
+#[test]
+fn a_lost_quorum_refuses_in_time_and_recovers() {
+    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 3).group("deadline = \"1s\""));
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    load.wait_acked(SOME);
+    cluster.servers[1].kill();
+    cluster.servers[2].kill();
+    wait_until("the proxy says that it cannot write", LONG, || cluster.proxy.page("/readyz").0 == 503);
+    let mut client = cluster.client();
+    for i in 0..5 {
+        let start = Instant::now();
+        let reply = client.line(&format!("SET lost:{i} x"));
+        let text = reply.string();
+        assert!(reply.is_error() && text.starts_with("NOTAPPLIED"), "a write without a quorum got {reply:?}");
+        assert!(text.contains("1 of 3 replicas"), "{text}");
+        assert!(start.elapsed() < Duration::from_secs(4), "it took {:?}", start.elapsed());
+    }
+    cluster.servers[2].run();
+    load.wait_acked(SOME);
+    cluster.servers[1].run();
+    let record = load.stop();
+    healed(&cluster, &record);
+    for i in 0..5 {
+        let reply = client.line(&format!("GET lost:{i}"));
+        assert!(reply.null, "a refused write came true: {reply:?}");
+    }
+    let known = |e: &String| e.starts_with("NOTAPPLIED") || e.starts_with("UNKNOWN");
+    assert!(record.errors().iter().all(known), "{:?}", record.errors());
+    let (slowest, what) = record.slowest();
+    assert!(slowest < Duration::from_secs(5), "{what} took {slowest:?}");
+}
+
+/// With two of three frozen nothing is known to be down: still nobody may wait for ever.
+#[test]
+fn a_frozen_majority_does_not_hang_clients() {
+    let cluster = Cluster::start(Setup::new(Kind::Redis, 3).group("deadline = \"1s\""));
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    load.wait_acked(SOME);
+    cluster.servers[0].pause();
+    cluster.servers[1].pause();
+    let mut client = cluster.client();
+    for line in ["SET k v", "GET k", "INCR n"] {
+        let start = Instant::now();
+        let reply = client.line(line);
+        assert!(start.elapsed() < Duration::from_secs(4), "{line} took {:?}: {reply:?}", start.elapsed());
+    }
+    wait_until("the proxy says that it cannot write", LONG, || cluster.proxy.page("/readyz").0 == 503);
+    cluster.servers[0].resume();
+    cluster.servers[1].resume();
+    load.wait_acked(SOME);
+    let record = load.stop();
+    healed(&cluster, &record);
+    let (slowest, what) = record.slowest();
+    assert!(slowest < Duration::from_secs(5), "{what} took {slowest:?}");
+}
+
+/// A backend whose disk was lost must not be taken for one that has everything.
+#[test]
+fn a_wiped_backend_is_never_a_source() {
+    let mut cluster = Cluster::usual();
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    load.wait_acked(SOME);
+    cluster.servers[0].wipe();
+    cluster.servers[0].run();
+    load.wait_acked(SOME);
+    // It may be fed from the beginning of the log, or wait for a copy; it must not answer reads from nothing.
+    let record = load.stop();
+    record.check(&mut cluster.client());
+    wait_state(&cluster, 0, &["in-sync", "stale"]);
+    if cluster.proxy.states()[0] == "in-sync" {
+        healed(&cluster, &record);
+    } else {
+        assert!(cluster.proxy.problems()[0].contains("blank"), "{:?}", cluster.proxy.problems());
+        harness::assert_equal(&cluster.servers[1..]);
+    }
+    cluster.proxy.kill();
+    cluster.proxy.run();
+    cluster.proxy.wait_ready();
+    record.check(&mut cluster.client());
+}
+
+/// A backend out of memory refuses what the others took: it must leave, not pretend.
+#[test]
+fn a_backend_without_memory_leaves_and_returns() {
+    let cluster = Cluster::usual();
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    load.wait_acked(SOME);
+    let mut direct = cluster.servers[1].client();
+    direct.ok("CONFIG SET maxmemory-policy noeviction");
+    direct.ok("CONFIG SET maxmemory 1");
+    wait_state(&cluster, 1, &["down", "lagging"]);
+    load.wait_acked(SOME);
+    direct.ok("CONFIG SET maxmemory 0");
+    let record = load.stop();
+    healed(&cluster, &record);
+    nobody_noticed(&record);
+}
+
+/// Deep pipelines over a backend's death: answers stay in order, one for each request.
+#[test]
+fn pipelines_survive_a_killed_backend() {
+    let mut cluster = Cluster::usual();
+    let port = cluster.proxy.port;
+    let pipeliner = std::thread::spawn(move || {
+        let mut client = Client::connect(port).expect("connects");
+        let mut value = 0;
+        for _ in 0..60 {
+            let bytes: Vec<u8> = (0..200).flat_map(|_| harness::lines(&["INCR n", "GET n"])).collect();
+            let replies = client.pipeline(&bytes, 400);
+            for pair in replies.chunks(2) {
+                assert!(!pair[0].is_error() && !pair[1].is_error(), "{pair:?}");
+                value += 1;
+                assert_eq!(pair[0].number(), value);
+                assert_eq!(pair[1].number(), value, "a session reads what it wrote");
+            }
+        }
+    });
+    for victim in 0..3 {
+        cluster.servers[victim].crash_and_run();
+        cluster.proxy.wait_in_sync();
+    }
+    pipeliner.join().expect("every reply was right");
+    cluster.assert_equal();
+}

