@@ -58,7 +58,10 @@ fn a_cluster_node_is_refused() {
     let proxy = Proxy::start(&Setup::new(Kind::Redis, 3), &ports(&all));
     wait_problem(&proxy, 2, &["cluster node", "cluster-enabled no"]);
     let mut direct = all[2].client();
-    assert!(!direct.line("ACL USERS").strings().iter().any(|user| user.starts_with("quorate:")), "nothing was changed");
+    assert!(
+        !direct.line("ACL USERS").strings().iter().any(|user| user.starts_with("quorate:")),
+        "nothing was changed"
+    );
 }
 
 #[test]

@@ -51,7 +51,10 @@ fn check_of_a_bad_file() {
     let text = run(&["check"], &path);
     assert_eq!(text.code, Some(3), "{text:?}");
     assert_eq!(text.out, "", "problems are talk");
-    assert!(text.err.contains("error[C") && text.err.contains("wrong-key") && text.err.contains("help:"), "{text:?}");
+    assert!(
+        text.err.contains("error[C") && text.err.contains("wrong-key") && text.err.contains("help:"),
+        "{text:?}"
+    );
     let found = run(&["check", "--format", "json"], &path);
     assert_eq!(found.code, Some(3));
     assert!(json(&found)["problems"]["problems"].as_array().is_some_and(|p| p.len() == 2), "{found:?}");
@@ -68,7 +71,9 @@ fn check_of_a_bad_file() {
 fn check_holds_expectations() {
     let mut setup = Setup::new(Kind::Redis, 3);
     let expect = |down: &str, outcome: &str| {
-        format!("[[expect]]\nname = \"the rule\"\nrequest = \"SET k v\"\ndown = {down}\noutcome = \"{outcome}\"\n")
+        format!(
+            "[[expect]]\nname = \"the rule\"\nrequest = \"SET k v\"\ndown = {down}\noutcome = \"{outcome}\"\n"
+        )
     };
     setup.rest = expect("[\"r3\"]", "applied") + &expect("[\"r2\", \"r3\"]", "refused");
     let (_dir, path) = file(&setup.toml(6379, 7070, &[7001, 7002, 7003]));
@@ -291,10 +296,8 @@ fn the_demo_with_real_servers() {
     let demo = Demo::start(&[]);
     demo.set_and_get();
     let text = demo.text();
-    let pids: Vec<u32> = text
-        .lines()
-        .filter_map(|line| line.split_once("  pid ")?.1.trim().parse().ok())
-        .collect();
+    let pids: Vec<u32> =
+        text.lines().filter_map(|line| line.split_once("  pid ")?.1.trim().parse().ok()).collect();
     assert_eq!(pids.len(), 3, "three servers, or install redis-server: {text}");
     // The demo's own advice: kill one, go on writing.
     signal(pids[0], "KILL");

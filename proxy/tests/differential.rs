@@ -95,16 +95,22 @@ fn same(how: Compare, args: &[Vec<u8>], bare: &Value, proxied: &Value) -> bool {
         Compare::Exact => false,
         Compare::Sorted => sorted(bare) == sorted(proxied),
         Compare::SortedIfSet => {
-            args.get(1).is_some_and(|key| key.ends_with(b"set") || key == b"ints") && sorted(bare) == sorted(proxied)
+            args.get(1).is_some_and(|key| key.ends_with(b"set") || key == b"ints")
+                && sorted(bare) == sorted(proxied)
         }
         Compare::Page => {
-            bare.items.len() == 2 && proxied.items.len() == 2 && sorted(&bare.items[1]) == sorted(&proxied.items[1])
+            bare.items.len() == 2
+                && proxied.items.len() == 2
+                && sorted(&bare.items[1]) == sorted(&proxied.items[1])
         }
         Compare::Shape => shape(bare) == shape(proxied),
         Compare::Kind => bare.kind == proxied.kind,
         Compare::Near(i64::MAX) => bare.kind == proxied.kind && args.iter().any(|arg| arg == b"*"),
         Compare::Near(most) => match (bare.kind, proxied.kind) {
-            (b':', b':') => (bare.number() - proxied.number()).abs() <= most && (bare.number() < 0) == (proxied.number() < 0),
+            (b':', b':') => {
+                (bare.number() - proxied.number()).abs() <= most
+                    && (bare.number() < 0) == (proxied.number() < 0)
+            }
             _ => false,
         },
     }
@@ -128,7 +134,15 @@ impl Pair {
         let (mut bare, mut proxied) = (server.client(), cluster.client());
         bare.ok(&format!("HELLO {dialect}"));
         proxied.ok(&format!("HELLO {dialect}"));
-        Pair { _server: server, cluster, bare, proxied, compared: 0, not_carried: BTreeMap::new(), wrong: vec![] }
+        Pair {
+            _server: server,
+            cluster,
+            bare,
+            proxied,
+            compared: 0,
+            not_carried: BTreeMap::new(),
+            wrong: vec![],
+        }
     }
 
     /// Sends it to both; the proxy first, since what it does not carry is not compared.
@@ -143,7 +157,9 @@ impl Pair {
 
     fn refused(&mut self, args: &[Vec<u8>], reply: &Value) -> bool {
         let text = reply.string();
-        let Some((_, class)) = text.split_once("is not carried by this version of Quorate (class: ") else { return false };
+        let Some((_, class)) = text.split_once("is not carried by this version of Quorate (class: ") else {
+            return false;
+        };
         let name = String::from_utf8_lossy(&args[0]).to_uppercase();
         assert!(text.starts_with(&format!("ERR '{name}")), "{args:?}: {text}");
         let class = class.split(')').next().unwrap_or_default();
@@ -154,14 +170,19 @@ impl Pair {
     fn compare(&mut self, args: &[Vec<u8>], bare: &Value, proxied: &Value) {
         self.compared += 1;
         if !same(how(args), args, bare, proxied) {
-            let line = args.iter().map(|arg| arg[..arg.len().min(60)].escape_ascii().to_string()).collect::<Vec<_>>().join(" ");
+            let line = args
+                .iter()
+                .map(|arg| arg[..arg.len().min(60)].escape_ascii().to_string())
+                .collect::<Vec<_>>()
+                .join(" ");
             self.wrong.push(format!("{line}\n    Redis  {bare:.400?}\n    proxy  {proxied:.400?}"));
         }
     }
 
     /// Fresh keys on both sides, in two writes.
     fn refresh(&mut self) {
-        let mut bytes = encode(&words("DEL none str int list hash ints set zset geo stream hll far dst dst2 {x}1 {x}2"));
+        let mut bytes =
+            encode(&words("DEL none str int list hash ints set zset geo stream hll far dst dst2 {x}1 {x}2"));
         let mut count = 1;
         for line in KEYS.iter().flat_map(|(_, lines)| *lines) {
             bytes.extend(encode(&words(line)));
@@ -229,7 +250,9 @@ fn every_command_with_senseless_arguments() {
         if OWN.contains(&name.as_str()) {
             continue;
         }
-        for arguments in ["", "str", "str x", "list 1", "zset 0 -1", "none a b", "hash 1 2 3", "1 set x y z w v u t s"] {
+        for arguments in
+            ["", "str", "str x", "list 1", "zset 0 -1", "none a b", "hash 1 2 3", "1 set x y z w v u t s"]
+        {
             if pair.compared % 64 == 0 {
                 pair.refresh();
             }
@@ -246,9 +269,12 @@ fn random_lines(seed: u64, count: usize) -> Vec<Vec<Vec<u8>>> {
         .filter(|line| {
             // What depends on time or chance would set the two sides apart for good.
             let name = line.split(' ').next().unwrap_or_default().to_lowercase();
-            let relative = [" EX ", " PX ", "EXPIRE ", "SETEX", "RESTORE"].iter().any(|part| line.contains(part));
+            let relative =
+                [" EX ", " PX ", "EXPIRE ", "SETEX", "RESTORE"].iter().any(|part| line.contains(part));
             let random = matches!(how(&words(line)), Compare::Shape | Compare::Kind) || line.contains('*');
-            !relative && !random && name != "object" && !OWN.contains(&name.as_str())
+            // The proxy trims exactly where `~` lets Redis leave more, so that all replicas trim alike.
+            let approximate = line.contains('~');
+            !relative && !random && !approximate && name != "object" && !OWN.contains(&name.as_str())
         })
         .collect();
     let keys = ["str", "int", "list", "hash", "ints", "set", "zset", "stream", "dst", "none"];
@@ -282,7 +308,8 @@ fn random_commands_in_pipelines() {
         let proxied = pair.proxied.pipeline(&bytes, all.len());
         let carried: Vec<bool> =
             all.iter().zip(&proxied).map(|(args, reply)| !pair.refused(args, reply)).collect();
-        let sent: Vec<&Vec<Vec<u8>>> = all.iter().zip(&carried).filter(|(_, c)| **c).map(|(args, _)| args).collect();
+        let sent: Vec<&Vec<Vec<u8>>> =
+            all.iter().zip(&carried).filter(|(_, c)| **c).map(|(args, _)| args).collect();
         let bytes: Vec<u8> = sent.iter().flat_map(|args| encode(args)).collect();
         let bare = pair.bare.pipeline(&bytes, sent.len());
         let kept = proxied.iter().zip(&carried).filter(|(_, c)| **c).map(|(reply, _)| reply);
@@ -298,9 +325,25 @@ fn random_commands_in_pipelines() {
 fn the_protocol_changes_in_a_pipeline() {
     let mut pair = Pair::start("2");
     pair.refresh();
-    let asked: Vec<Vec<Vec<u8>>> = ["HGETALL hash", "HELLO 3", "HGETALL hash", "ZSCORE zset a", "GET none", "INCR int",
-        "HELLO 2", "HGETALL hash", "ZSCORE zset a", "GET none", "INCR int", "HELLO 3", "SMEMBERS ints", "ZADD zset INCR 1 a"]
-        .iter().map(|line| words(line)).collect();
+    let asked: Vec<Vec<Vec<u8>>> = [
+        "HGETALL hash",
+        "HELLO 3",
+        "HGETALL hash",
+        "ZSCORE zset a",
+        "GET none",
+        "INCR int",
+        "HELLO 2",
+        "HGETALL hash",
+        "ZSCORE zset a",
+        "GET none",
+        "INCR int",
+        "HELLO 3",
+        "SMEMBERS ints",
+        "ZADD zset INCR 1 a",
+    ]
+    .iter()
+    .map(|line| words(line))
+    .collect();
     let bytes: Vec<u8> = asked.iter().flat_map(|args| encode(args)).collect();
     let bare = pair.bare.pipeline(&bytes, asked.len());
     let proxied = pair.proxied.pipeline(&bytes, asked.len());

@@ -291,6 +291,123 @@ fn a_backend_without_memory_leaves_and_returns() {
     nobody_noticed(&record);
 }
 
+/// A disk that lost its last seconds: the backend is behind, and must be fed what it forgot.
+#[test]
+fn a_backend_forgets_its_last_writes() {
+    let mut cluster = Cluster::usual();
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    for victim in 0..3 {
+        load.wait_acked(SOME);
+        let copy = cluster.servers[victim].copy_data();
+        load.wait_acked(SOME);
+        cluster.servers[victim].kill_and_forget(&copy);
+        cluster.servers[victim].run();
+        cluster.proxy.wait_in_sync();
+    }
+    let record = load.stop();
+    healed(&cluster, &record);
+    nobody_noticed(&record);
+}
+
+/// A was one of the two that acknowledged, and forgot; B was frozen and never knew; C is away. A and B
+/// are a majority and still must not serve: only C has what was acknowledged.
+#[test]
+fn a_forgetful_majority_waits_for_the_one_who_knows() {
+    let mut cluster = Cluster::usual();
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    load.wait_acked(SOME);
+    let copy = cluster.servers[0].copy_data();
+    cluster.servers[1].pause();
+    load.wait_acked(SOME);
+    cluster.proxy.kill();
+    let record = load.stop();
+    cluster.servers[0].kill_and_forget(&copy);
+    cluster.servers[2].kill();
+    cluster.servers[0].run();
+    cluster.servers[1].resume();
+    cluster.proxy.run();
+    let mut looks = 0;
+    wait_until("both are attached for a while", LONG, || {
+        assert_ne!(cluster.proxy.page("/readyz").0, 200, "it serves without the one who knows");
+        let states = cluster.proxy.states();
+        if states.len() == 3 && states[0] != "down" && states[1] != "down" {
+            looks += 1;
+        }
+        looks >= 100
+    });
+    cluster.servers[2].run();
+    cluster.proxy.wait_ready();
+    healed(&cluster, &record);
+}
+
+/// More was missed than the log in memory holds: it must say so, and not pretend to be equal.
+#[test]
+fn a_backend_that_missed_too_much_is_stale() {
+    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 3).group("log-memory = \"1MiB\""));
+    cluster.servers[2].kill();
+    wait_state(&cluster, 2, &["down"]);
+    let mut client = cluster.client();
+    let value = "x".repeat(64 << 10);
+    for i in 0..100 {
+        assert_eq!(client.call(&["SET", &format!("k{i}"), &value]).text, b"OK");
+    }
+    assert!(cluster.proxy.group()["log_bytes"].as_u64() < Some(3 << 20), "{}", cluster.proxy.group());
+    cluster.servers[2].run();
+    wait_state(&cluster, 2, &["stale", "in-sync"]);
+    if cluster.proxy.states()[2] == "in-sync" {
+        return cluster.assert_equal();
+    }
+    assert!(cluster.proxy.problems()[2].contains("missed more"), "{:?}", cluster.proxy.problems());
+    assert_eq!(client.line("SET still yes").text, b"OK");
+    harness::assert_equal(&cluster.servers[..2]);
+    // A stale one does not count, and is not read.
+    cluster.servers[1].kill();
+    wait_until("a stale replica is no quorum", LONG, || cluster.proxy.page("/readyz").0 == 503);
+}
+
+/// Writes that nobody can take must not pile up without end.
+#[test]
+fn a_flood_without_a_quorum_is_refused() {
+    let setup = Setup::new(Kind::Redis, 3).group("queue-memory = \"8MiB\"\ndeadline = \"3s\"");
+    let mut cluster = Cluster::start(setup);
+    cluster.servers[1].kill();
+    cluster.servers[2].kill();
+    wait_until("the proxy says that it cannot write", LONG, || cluster.proxy.page("/readyz").0 == 503);
+    let value = "x".repeat(100 << 10);
+    let bytes: Vec<u8> =
+        (0..400).flat_map(|i| harness::encode(&["SET", &format!("flood:{i}"), &value])).collect();
+    let replies = cluster.client().pipeline(&bytes, 400);
+    assert!(replies.iter().all(|r| r.string().starts_with("NOTAPPLIED")), "{:?}", replies[0]);
+    let overloaded = replies.iter().filter(|r| r.string().contains("too many")).count();
+    assert!(overloaded > 0, "{:?}", replies[399]);
+    cluster.servers[1].run();
+    cluster.servers[2].run();
+    cluster.proxy.wait_in_sync();
+    assert_eq!(cluster.client().line("DBSIZE").number(), 0, "a refused write came true");
+}
+
+/// The proxy itself is stopped for a while, as by a debugger or a suspended machine.
+#[test]
+fn the_proxy_is_frozen_and_thaws() {
+    let cluster = Cluster::usual();
+    let load = Load::start(cluster.proxy.port, 0, WRITERS);
+    for _ in 0..3 {
+        load.wait_acked(SOME);
+        harness::signal(cluster.proxy.pid(), "STOP");
+        // The backends live on, and time passes for the proxy.
+        let start = Instant::now();
+        let mut direct = cluster.servers[0].client();
+        wait_until("time has passed", LONG, || {
+            direct.ok("PING");
+            start.elapsed() > Duration::from_millis(2500)
+        });
+        harness::signal(cluster.proxy.pid(), "CONT");
+        load.wait_acked(SOME);
+    }
+    let record = load.stop();
+    healed(&cluster, &record);
+}
+
 /// Deep pipelines over a backend's death: answers stay in order, one for each request.
 #[test]
 fn pipelines_survive_a_killed_backend() {

@@ -33,7 +33,10 @@ fn the_second_proxy_fences_the_first() {
     second.wait_in_sync();
     harness::assert_equal(&cluster.servers);
     record.check(&mut second.client());
-    assert_eq!(cluster.proxy.metric("quorate_divergences_total") + second.metric("quorate_divergences_total"), 0.0);
+    assert_eq!(
+        cluster.proxy.metric("quorate_divergences_total") + second.metric("quorate_divergences_total"),
+        0.0
+    );
 }
 
 /// The fenced proxy must not fight back by itself, and takes over when an operator restarts it.

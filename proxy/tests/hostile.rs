@@ -38,7 +38,9 @@ fn garbage() {
     neighbours_notice_nothing(&cluster, || {
         let mut random = Random::new(7);
         for round in 0..300 {
-            let Ok(mut client) = Client::connect(cluster.proxy.port) else { panic!("round {round}: no connection") };
+            let Ok(mut client) = Client::connect(cluster.proxy.port) else {
+                panic!("round {round}: no connection")
+            };
             let len = 1 + random.below(400);
             // Mostly bytes that mean something.
             let bytes: Vec<u8> = (0..len)
@@ -50,7 +52,11 @@ fn garbage() {
                 .collect();
             let _ = client.send(&bytes);
             let _ = client.stream.shutdown(Shutdown::Write);
-            assert!(client.is_closed(), "round {round} is left open after {:?}", bytes.escape_ascii().to_string());
+            assert!(
+                client.is_closed(),
+                "round {round} is left open after {:?}",
+                bytes.escape_ascii().to_string()
+            );
         }
     });
 }
@@ -156,7 +162,12 @@ fn ten_thousand_commands_in_one_write() {
     neighbours_notice_nothing(&cluster, || {
         let mut bytes = Vec::new();
         for i in 0..2500 {
-            bytes.extend(lines(&["INCR deep", &format!("SET deep:{i} {i}"), &format!("GET deep:{i}"), "PING"]));
+            bytes.extend(lines(&[
+                "INCR deep",
+                &format!("SET deep:{i} {i}"),
+                &format!("GET deep:{i}"),
+                "PING",
+            ]));
         }
         let replies = cluster.client().pipeline(&bytes, 10_000);
         for (i, four) in replies.chunks(4).enumerate() {
@@ -254,7 +265,9 @@ fn http_on_the_wrong_port() {
     let cluster = Cluster::usual();
     for head in ["POST / HTTP/1.1\r\nHost: localhost\r\n", "GET / HTTP/1.1\r\nHost: localhost\r\n"] {
         let mut client = cluster.client();
-        client.send(format!("{head}Content-Type: text/plain\r\n\r\nSET evil 1\r\n").as_bytes()).expect("sent");
+        client
+            .send(format!("{head}Content-Type: text/plain\r\n\r\nSET evil 1\r\n").as_bytes())
+            .expect("sent");
         client.stream.shutdown(Shutdown::Write).expect("shut");
         assert!(client.is_closed());
         assert!(cluster.client().line("GET evil").null, "the body of a web request was run: {head:?}");
@@ -296,7 +309,12 @@ fn any_byte_is_a_key() {
     let mut all: Vec<Vec<u8>> = (0..=255).map(|byte| vec![b'k', byte, b'k']).collect();
     all.extend([vec![], vec![0], b"\r\n".to_vec(), b"*1\r\n$4\r\nPING\r\n".to_vec(), vec![b'x'; 100_000]]);
     for key in &all {
-        assert_eq!(client.call(&[b"SET", key.as_slice(), key.as_slice()]).text, b"OK", "{}", key.escape_ascii());
+        assert_eq!(
+            client.call(&[b"SET", key.as_slice(), key.as_slice()]).text,
+            b"OK",
+            "{}",
+            key.escape_ascii()
+        );
         assert_eq!(client.call(&[b"GET", key.as_slice()]).text, *key);
     }
     let mut seen: Vec<Vec<u8>> = client.line("KEYS *").items.into_iter().map(|key| key.text).collect();
@@ -311,25 +329,69 @@ fn any_byte_is_a_key() {
 fn reserved_keys_are_out_of_reach() {
     let cluster = Cluster::usual();
     let mut client = cluster.client();
-    let names = ["__quorate:{g}:pos", "__quorate:{g}:tail", "__quorate:{g}:run", "__quorate:{g}:epoch", "__quorate:new"];
+    let names = [
+        "__quorate:{g}:pos",
+        "__quorate:{g}:tail",
+        "__quorate:{g}:run",
+        "__quorate:{g}:epoch",
+        "__quorate:new",
+    ];
     client.ok("SET k 1");
     client.ok("RPUSH pos e:{g}:pos");
     for name in names {
         for line in [
-            "GET {}", "SET {} 1", "DEL {}", "UNLINK k {}", "EXISTS k {}", "EXPIRE {} 1", "RENAME {} k2", "RENAME k {}",
-            "COPY {} k2", "COPY k {}", "MGET k {}", "MSET k 1 {} 2", "MSETNX {} 2", "APPEND {} x", "DUMP {}", "TYPE {}",
-            "OBJECT ENCODING {}", "MEMORY USAGE {}", "LRANGE {} 0 -1", "LMPOP 2 k {} LEFT", "ZMPOP 1 {} MIN",
-            "SUNIONSTORE {} k", "SUNIONSTORE k {}", "ZUNIONSTORE {} 1 k", "ZUNIONSTORE k 1 {}", "BITOP AND k {} k",
-            "PFMERGE {} k", "PFCOUNT k {}", "LMOVE {} k LEFT LEFT", "XREAD STREAMS {} 0", "XADD {} * f v", "SORT {}",
-            "GEOADD {} 1 1 x", "GETEX {} EX 1", "TOUCH {}", "SINTERCARD 2 k {}", "RESTORE {} 0 x", "PERSIST {}",
-            "SETEX {} 10 x", "XGROUP CREATE {} g $ MKSTREAM", "XINFO STREAM {}", "LCS k {}", "SETRANGE {} 0 x",
+            "GET {}",
+            "SET {} 1",
+            "DEL {}",
+            "UNLINK k {}",
+            "EXISTS k {}",
+            "EXPIRE {} 1",
+            "RENAME {} k2",
+            "RENAME k {}",
+            "COPY {} k2",
+            "COPY k {}",
+            "MGET k {}",
+            "MSET k 1 {} 2",
+            "MSETNX {} 2",
+            "APPEND {} x",
+            "DUMP {}",
+            "TYPE {}",
+            "OBJECT ENCODING {}",
+            "MEMORY USAGE {}",
+            "LRANGE {} 0 -1",
+            "LMPOP 2 k {} LEFT",
+            "ZMPOP 1 {} MIN",
+            "SUNIONSTORE {} k",
+            "SUNIONSTORE k {}",
+            "ZUNIONSTORE {} 1 k",
+            "ZUNIONSTORE k 1 {}",
+            "BITOP AND k {} k",
+            "PFMERGE {} k",
+            "PFCOUNT k {}",
+            "LMOVE {} k LEFT LEFT",
+            "XREAD STREAMS {} 0",
+            "XADD {} * f v",
+            "SORT {}",
+            "GEOADD {} 1 1 x",
+            "GETEX {} EX 1",
+            "TOUCH {}",
+            "SINTERCARD 2 k {}",
+            "RESTORE {} 0 x",
+            "PERSIST {}",
+            "SETEX {} 10 x",
+            "XGROUP CREATE {} g $ MKSTREAM",
+            "XINFO STREAM {}",
+            "LCS k {}",
+            "SETRANGE {} 0 x",
         ] {
             let line = line.replace("{}", name);
             let reply = client.line(&line);
             assert!(reply.string().starts_with("NOPERM"), "'{line}' is answered {reply:?}");
         }
     }
-    for line in ["SORT pos BY nosort GET __quorat*", "SORT_RO pos BY __quorat* GET #", "SORT pos BY nosort GET *"] {
+    for line in
+        ["SORT pos BY nosort GET __quorat*", "SORT_RO pos BY __quorat* GET #", "SORT pos BY nosort GET *"]
+    {
         let before = client.line(line);
         let shown = format!("{before:?}");
         assert!(!shown.contains(':') || before.is_error() || !shown.contains("1:"), "'{line}' shows {shown}");
@@ -345,7 +407,15 @@ fn reserved_keys_are_out_of_reach() {
     }
     client.ok("DEL k pos");
     assert!(client.line("RANDOMKEY").null);
-    for line in ["FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "MOVE k 1", "SELECT 1", "DEBUG SET-ACTIVE-EXPIRE 0", "CONFIG SET save x"] {
+    for line in [
+        "FLUSHALL",
+        "FLUSHDB",
+        "SWAPDB 0 1",
+        "MOVE k 1",
+        "SELECT 1",
+        "DEBUG SET-ACTIVE-EXPIRE 0",
+        "CONFIG SET save x",
+    ] {
         assert!(client.line(line).is_error(), "{line}");
     }
     cluster.assert_equal();
@@ -356,10 +426,40 @@ fn unknown_commands_leave_the_connection_open() {
     let cluster = Cluster::usual();
     let mut client = cluster.client();
     for line in [
-        "NOSUCH", "NOSUCH a b", "\"\\r\\n\"", "\"\" x", "\"\\0\"", "GET", "GET a b c", "OBJECT", "OBJECT NOSUCH k",
-        "XGROUP", "XGROUP NOSUCH a", "CLIENT NOSUCH", "COMMAND NOSUCH", "MULTI", "EXEC", "SUBSCRIBE x", "BLPOP k 0",
-        "EVAL x 0", "SPOP k", "CLUSTER NODES", "SHUTDOWN", "CONFIG GET *", "MONITOR", "WAIT 1 0", "HELLO 9", "HELLO x",
-        "CLIENT REPLY OFF", "CLIENT REPLY SKIP", "ASKING", "REPLICAOF a b", "SYNC", "PSYNC a b", "AUTH x", "AUTH a b c d",
+        "NOSUCH",
+        "NOSUCH a b",
+        "\"\\r\\n\"",
+        "\"\" x",
+        "\"\\0\"",
+        "GET",
+        "GET a b c",
+        "OBJECT",
+        "OBJECT NOSUCH k",
+        "XGROUP",
+        "XGROUP NOSUCH a",
+        "CLIENT NOSUCH",
+        "COMMAND NOSUCH",
+        "MULTI",
+        "EXEC",
+        "SUBSCRIBE x",
+        "BLPOP k 0",
+        "EVAL x 0",
+        "SPOP k",
+        "CLUSTER NODES",
+        "SHUTDOWN",
+        "CONFIG GET *",
+        "MONITOR",
+        "WAIT 1 0",
+        "HELLO 9",
+        "HELLO x",
+        "CLIENT REPLY OFF",
+        "CLIENT REPLY SKIP",
+        "ASKING",
+        "REPLICAOF a b",
+        "SYNC",
+        "PSYNC a b",
+        "AUTH x",
+        "AUTH a b c d",
     ] {
         let reply = client.line(line);
         assert!(reply.is_error(), "'{line}' is answered {reply:?}");
@@ -376,14 +476,28 @@ fn a_password_is_needed() {
     let dir = tempfile::tempdir().expect("a folder");
     let secret = dir.path().join("secret");
     std::fs::write(&secret, "open sesame").expect("written");
-    let cluster = Cluster::start(Setup::new(Kind::Redis, 3).listen(&format!("password = {{ file = {secret:?} }}")));
+    let cluster =
+        Cluster::start(Setup::new(Kind::Redis, 3).listen(&format!("password = {{ file = {secret:?} }}")));
     let mut client = cluster.client();
-    for line in ["PING", "GET k", "SET k v", "INFO", "CLIENT LIST", "COMMAND", "NOSUCH", "EVAL x 0", "SELECT 0", "ECHO x"] {
+    for line in [
+        "PING",
+        "GET k",
+        "SET k v",
+        "INFO",
+        "CLIENT LIST",
+        "COMMAND",
+        "NOSUCH",
+        "EVAL x 0",
+        "SELECT 0",
+        "ECHO x",
+    ] {
         let reply = client.line(line).string();
         assert_eq!(reply, "NOAUTH Authentication required.", "{line}");
     }
     assert!(client.line("HELLO 3").string().starts_with("NOAUTH"));
-    for line in ["AUTH wrong", "AUTH default wrong", "AUTH other \"open sesame\"", "HELLO 3 AUTH default wrong"] {
+    for line in
+        ["AUTH wrong", "AUTH default wrong", "AUTH other \"open sesame\"", "HELLO 3 AUTH default wrong"]
+    {
         assert!(client.line(line).string().starts_with("WRONGPASS"), "{line}");
         assert_eq!(client.line("GET k").string(), "NOAUTH Authentication required.");
     }
@@ -410,7 +524,10 @@ fn clients_are_listed() {
     one.ok("CLIENT SETNAME first");
     two.ok("HELLO 3 SETNAME second");
     let list = one.line("CLIENT LIST").string();
-    assert!(list.lines().count() == 2 && list.contains("name=first") && list.contains("name=second"), "{list}");
+    assert!(
+        list.lines().count() == 2 && list.contains("name=first") && list.contains("name=second"),
+        "{list}"
+    );
     assert!(list.contains("resp=3") && list.contains("resp=2"), "{list}");
     let id = two.line("CLIENT ID").number();
     assert!(one.line(&format!("CLIENT LIST ID {id}")).string().contains("name=second"));

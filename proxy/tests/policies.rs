@@ -13,7 +13,8 @@ fn wasm(name: &str, settings: &str) -> String {
 /// The built-in majority stands in for a policy that fails, and says so.
 #[track_caller]
 fn majority_stands_in(mode: &str) -> Cluster {
-    let cluster = Cluster::start(Setup::new(Kind::Redis, 3).group(&wasm("naughty", &format!("mode = \"{mode}\""))));
+    let cluster =
+        Cluster::start(Setup::new(Kind::Redis, 3).group(&wasm("naughty", &format!("mode = \"{mode}\""))));
     let mut client = cluster.client();
     assert_eq!(client.line("SET k v").text, b"OK", "{mode}");
     assert_eq!(client.line("GET k").text, b"v");
@@ -47,7 +48,8 @@ fn a_policy_that_eats_memory_is_stood_in_for() {
 /// Only the requests that it is asked about suffer, each in its own time.
 #[test]
 fn a_decider_that_never_ends_costs_only_its_own_requests() {
-    let cluster = Cluster::start(Setup::new(Kind::Redis, 3).group(&wasm("naughty", "mode = \"decide-loop\"")));
+    let cluster =
+        Cluster::start(Setup::new(Kind::Redis, 3).group(&wasm("naughty", "mode = \"decide-loop\"")));
     let mut client = cluster.client();
     for _ in 0..20 {
         let reply = client.line("SET k v").string();
@@ -73,7 +75,8 @@ fn a_decider_that_traps_costs_only_its_own_requests() {
 /// An outcome that is no plan must not be taken for one.
 #[test]
 fn a_decider_that_makes_plans_up_is_refused() {
-    let cluster = Cluster::start(Setup::new(Kind::Redis, 3).group(&wasm("naughty", "mode = \"fast-made-up\"")));
+    let cluster =
+        Cluster::start(Setup::new(Kind::Redis, 3).group(&wasm("naughty", "mode = \"fast-made-up\"")));
     let reply = cluster.client().line("SET k v").string();
     assert!(reply.starts_with("NOTAPPLIED"), "{reply}");
     assert!(cluster.client().line("GET k").null);
@@ -109,7 +112,10 @@ fn a_decider_chooses_the_plan_for_each_key() {
     let replies: Vec<String> = (0..20).map(|i| client.line(&format!("SET k{i} v")).string()).collect();
     let done = replies.iter().filter(|reply| *reply == "OK").count();
     assert!((1..20).contains(&done), "{replies:?}");
-    assert!(replies.iter().all(|r| r == "OK" || r.starts_with("NOTAPPLIED") || r.starts_with("UNKNOWN")), "{replies:?}");
+    assert!(
+        replies.iter().all(|r| r == "OK" || r.starts_with("NOTAPPLIED") || r.starts_with("UNKNOWN")),
+        "{replies:?}"
+    );
     cluster.servers[2].run();
     cluster.assert_equal();
 }
@@ -119,7 +125,8 @@ fn a_decider_chooses_the_plan_for_each_key() {
 fn refused(setup: &Setup) -> String {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("quorate.toml");
-    std::fs::write(&file, setup.toml(harness::free_port(), harness::free_port(), &[7001, 7002, 7003])).expect("written");
+    std::fs::write(&file, setup.toml(harness::free_port(), harness::free_port(), &[7001, 7002, 7003]))
+        .expect("written");
     let run = Finished::of(quorate().args(["run", "-c"]).arg(&file));
     assert_eq!(run.code, Some(3), "{run:?}");
     let check = Finished::of(quorate().arg("check").arg(&file));
@@ -140,7 +147,8 @@ fn disjoint_quorums_refuse_to_start() {
 #[test]
 fn a_table_that_makes_no_sense_refuses_to_start() {
     for mode in ["build-missing-plan", "build-never-met", "build-error"] {
-        let text = refused(&Setup::new(Kind::Redis, 3).group(&wasm("naughty", &format!("mode = \"{mode}\""))));
+        let text =
+            refused(&Setup::new(Kind::Redis, 3).group(&wasm("naughty", &format!("mode = \"{mode}\""))));
         assert!(text.contains("naughty"), "{mode}: {text}");
     }
 }
@@ -153,7 +161,10 @@ fn weak_writes_are_allowed_by_name() {
 }
 
 fn digest(path: &std::path::Path) -> String {
-    let out = std::process::Command::new("sha256sum").arg(path).output().expect("sha256sum is installed: coreutils");
+    let out = std::process::Command::new("sha256sum")
+        .arg(path)
+        .output()
+        .expect("sha256sum is installed: coreutils");
     String::from_utf8_lossy(&out.stdout).split(' ').next().unwrap_or_default().to_string()
 }
 
@@ -163,7 +174,9 @@ fn a_pinned_component_must_be_the_one() {
     let path = repository("plugins/dist/sized.wasm");
     let right = digest(&path);
     let wrong = right.replace(|c: char| c.is_ascii_digit(), "0");
-    let policy = |sha: &str| format!("policy = {{ wasm = {path:?}, sha256 = \"{sha}\", settings = {{ max-bytes = 5 }} }}");
+    let policy = |sha: &str| {
+        format!("policy = {{ wasm = {path:?}, sha256 = \"{sha}\", settings = {{ max-bytes = 5 }} }}")
+    };
     let text = refused(&Setup::new(Kind::Redis, 3).group(&policy(&wrong)));
     assert!(text.contains(&right) && text.contains(&wrong), "{text}");
 

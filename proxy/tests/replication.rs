@@ -187,11 +187,15 @@ fn write_everything(client: &mut Client) {
         let line = line.replace("{FAR}", FAR);
         let reply = client.line(&line);
         let text = reply.string();
-        assert!(!text.starts_with("NOTAPPLIED") && !text.starts_with("UNKNOWN"), "'{line}' is answered {text}");
+        assert!(
+            !text.starts_with("NOTAPPLIED") && !text.starts_with("UNKNOWN"),
+            "'{line}' is answered {text}"
+        );
         assert!(!text.contains("not carried"), "'{line}' is answered {text}");
     }
     let dump = client.line("DUMP z:1").text;
-    for args in [vec!["0"], vec!["100000000"], vec!["4102444800000", "ABSTTL"], vec!["100000000", "REPLACE"]] {
+    for args in [vec!["0"], vec!["100000000"], vec!["4102444800000", "ABSTTL"], vec!["100000000", "REPLACE"]]
+    {
         let mut command: Vec<Vec<u8>> = words(&format!("RESTORE e:restored:{}{}", args[0], args.len()));
         command.extend([args[0].as_bytes().to_vec(), dump.clone()]);
         command.extend(args[1..].iter().map(|arg| arg.as_bytes().to_vec()));
@@ -240,7 +244,10 @@ fn three_redis_primary() {
 
 #[test]
 fn three_redis_zones() {
-    all_equal(Setup::new(Kind::Redis, 3).group("policy = { name = \"zones\", settings = { rule = \"two-of-three\" } }"));
+    all_equal(
+        Setup::new(Kind::Redis, 3)
+            .group("policy = { name = \"zones\", settings = { rule = \"two-of-three\" } }"),
+    );
 }
 
 #[test]

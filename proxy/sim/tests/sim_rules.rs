@@ -30,6 +30,14 @@ fn shell(edit: fn(&mut ShellRules)) -> impl Fn(u64) -> Options {
 }
 
 #[test]
+fn with_every_rule_the_same_worlds_keep_every_promise() {
+    for seed in 1..=100 {
+        let outcome = World::run(seed, &core(|_| {})(seed));
+        assert!(!outcome.is_broken(), "{outcome}");
+    }
+}
+
+#[test]
 fn hold() {
     search("hold", 400, core(|rules| rules.hold = false));
 }

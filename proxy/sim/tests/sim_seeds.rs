@@ -15,7 +15,7 @@ fn run(first: u64, usual: u64, options: impl Fn(u64) -> Options) -> (Stats, Vec<
     };
     let (mut sum, mut broken, mut undecided) = (Stats::default(), Vec::new(), 0);
     for seed in seeds {
-        let outcome = World::run(seed, &Options { overtaken_reads: false, ..options(seed) });
+        let outcome = World::run(seed, &options(seed));
         if number("QUORATE_SEED").is_some() {
             outcome.trace.iter().for_each(|line| println!("{line}"));
         }
@@ -33,9 +33,21 @@ fn assert_kept(broken: &[String]) {
     assert!(broken.is_empty(), "{} worlds broke a promise:\n{}", broken.len(), broken.join("\n"));
 }
 
+/// Reads that see what their session sent behind them have a test of their own.
+fn worlds(seed: u64) -> Options {
+    Options { overtaken_reads: false, ..Options::varied(seed) }
+}
+
+#[test]
+#[ignore = "the sequencer lets a read that waits for a replica be overtaken by its session's later writes"]
+fn a_read_is_not_overtaken_by_its_sessions_writes() {
+    let (_, broken, _) = run(1, 30, Options::varied);
+    assert_kept(&broken);
+}
+
 #[test]
 fn one_proxy_at_a_time_keeps_every_promise() {
-    let options = |seed| Options { faults: Kind::with_one_proxy(), ..Options::varied(seed) };
+    let options = |seed| Options { faults: Kind::with_one_proxy(), ..worlds(seed) };
     let (sum, broken, _) = run(1, 150, options);
     assert_kept(&broken);
     assert!(sum.applied > 0 && sum.unknown > 0 && sum.refused > 0, "the worlds are too quiet: {sum:?}");
@@ -43,6 +55,6 @@ fn one_proxy_at_a_time_keeps_every_promise() {
 
 #[test]
 fn two_proxies_at_once_keep_every_promise() {
-    let (_, broken, _) = run(100_001, 150, Options::varied);
+    let (_, broken, _) = run(100_001, 150, worlds);
     assert_kept(&broken);
 }

@@ -80,7 +80,8 @@ pub fn words(line: &str) -> Vec<Vec<u8>> {
                 let escaped = match bytes.next() {
                     Some(b'x') => {
                         let digits = [bytes.next().unwrap_or(b'0'), bytes.next().unwrap_or(b'0')];
-                        u8::from_str_radix(&String::from_utf8_lossy(&digits), 16).expect("two digits follow \\x")
+                        u8::from_str_radix(&String::from_utf8_lossy(&digits), 16)
+                            .expect("two digits follow \\x")
                     }
                     Some(b'n') => b'\n',
                     Some(b'r') => b'\r',
@@ -156,9 +157,8 @@ impl Client {
     /// One command and its reply.
     #[track_caller]
     pub fn call(&mut self, args: &[impl AsRef<[u8]>]) -> Value {
-        self.try_call(args).unwrap_or_else(|error| {
-            panic!("no reply to '{}': {error}", args[0].as_ref().escape_ascii())
-        })
+        self.try_call(args)
+            .unwrap_or_else(|error| panic!("no reply to '{}': {error}", args[0].as_ref().escape_ascii()))
     }
 
     /// One command and its reply, or what went wrong with the connection.
@@ -179,7 +179,9 @@ impl Client {
     #[track_caller]
     pub fn pipeline(&mut self, bytes: &[u8], count: usize) -> Vec<Value> {
         self.send(bytes).expect("the pipeline can be written");
-        (0..count).map(|i| self.read().unwrap_or_else(|error| panic!("no reply {i} of {count}: {error}"))).collect()
+        (0..count)
+            .map(|i| self.read().unwrap_or_else(|error| panic!("no reply {i} of {count}: {error}")))
+            .collect()
     }
 
     /// The next reply.
@@ -214,7 +216,9 @@ impl Client {
         loop {
             match self.fill() {
                 Ok(()) => self.at = self.buf.len(),
-                Err(error) => return error.kind() != ErrorKind::WouldBlock && error.kind() != ErrorKind::TimedOut,
+                Err(error) => {
+                    return error.kind() != ErrorKind::WouldBlock && error.kind() != ErrorKind::TimedOut;
+                }
             }
         }
     }

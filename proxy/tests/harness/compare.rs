@@ -65,7 +65,9 @@ fn snapshot(client: &mut Client) -> Snapshot {
         let keys: Vec<Vec<u8>> = keys.into_iter().filter(|key| !key.starts_with(RESERVED)).collect();
         let asked: Vec<u8> = keys
             .iter()
-            .flat_map(|key| [encode(&[b"DUMP", key.as_slice()]), encode(&[b"PEXPIRETIME", key.as_slice()])].concat())
+            .flat_map(|key| {
+                [encode(&[b"DUMP", key.as_slice()]), encode(&[b"PEXPIRETIME", key.as_slice()])].concat()
+            })
             .collect();
         let replies = client.pipeline(&asked, keys.len() * 2);
         for (key, pair) in keys.into_iter().zip(replies.chunks(2)) {
@@ -101,14 +103,16 @@ fn logical(client: &mut Client, key: &[u8]) -> String {
 fn stream(client: &mut Client, key: &[u8]) -> String {
     let entries = client.call(&[b"XRANGE", key, b"-", b"+"]);
     let info = client.call(&[&b"XINFO"[..], b"STREAM", key]);
-    let kept = ["length", "last-generated-id", "max-deleted-entry-id", "entries-added", "recorded-first-entry-id"];
+    let kept =
+        ["length", "last-generated-id", "max-deleted-entry-id", "entries-added", "recorded-first-entry-id"];
     let facts: Vec<_> = kept.iter().map(|name| info.field(name).cloned()).collect();
     let groups = client.call(&[&b"XINFO"[..], b"GROUPS", key]);
     let mut consumers = Vec::new();
     for group in &groups.items {
         let name = group.field("name").expect("a group has a name").text.clone();
         let found = client.call(&[&b"XINFO"[..], b"CONSUMERS", key, name.as_slice()]);
-        let mut names: Vec<_> = found.items.iter().map(|c| (c.field("name").cloned(), c.field("pending").cloned())).collect();
+        let mut names: Vec<_> =
+            found.items.iter().map(|c| (c.field("name").cloned(), c.field("pending").cloned())).collect();
         names.sort();
         consumers.push(names);
     }

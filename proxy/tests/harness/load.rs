@@ -108,7 +108,9 @@ impl Load {
     #[track_caller]
     pub fn stop(self) -> Record {
         self.stop.store(true, Ordering::Relaxed);
-        Record { writers: self.threads.into_iter().map(|t| t.join().expect("a writer does not panic")).collect() }
+        Record {
+            writers: self.threads.into_iter().map(|t| t.join().expect("a writer does not panic")).collect(),
+        }
     }
 }
 
@@ -213,7 +215,9 @@ impl Worker<'_> {
         let line = format!("GET u:{}:{op}", self.record.id);
         match self.other.as_mut().map(|client| client.try_line(&line)) {
             Some(Ok(reply)) if reply.is_error() || reply.text == op.to_string().as_bytes() => {}
-            Some(Ok(reply)) => self.record.contradictions.push(format!("{line} is {reply:?} after SET was OK")),
+            Some(Ok(reply)) => {
+                self.record.contradictions.push(format!("{line} is {reply:?} after SET was OK"))
+            }
             Some(Err(_)) | None => self.other = None,
         }
     }
@@ -272,7 +276,9 @@ fn check_sets(w: &Writer, client: &mut Client, wrong: &mut Vec<String>) {
         for chunk in ops.chunks(500) {
             let asked: Vec<String> = chunk.iter().map(|op| format!("GET u:{}:{op}", w.id)).collect();
             let bytes = super::lines(&asked.iter().map(String::as_str).collect::<Vec<_>>());
-            for (line, (reply, op)) in asked.iter().zip(client.pipeline(&bytes, chunk.len()).iter().zip(chunk)) {
+            for (line, (reply, op)) in
+                asked.iter().zip(client.pipeline(&bytes, chunk.len()).iter().zip(chunk))
+            {
                 let there = reply.text == op.to_string().as_bytes();
                 if there != expected || reply.is_error() {
                     wrong.push(format!("{line} is {reply:?}; acknowledged: {expected}"));
@@ -302,7 +308,9 @@ fn check_list(key: &str, tallies: &[(String, &Tally)], client: &mut Client, wron
         let lost = tally.acked.iter().filter(|op| !set.contains(&format!("{prefix}{op}"))).count();
         let ghosts = tally.refused.iter().filter(|op| set.contains(&format!("{prefix}{op}"))).count();
         if lost + ghosts > 0 {
-            wrong.push(format!("{key}: {lost} acknowledged elements are lost, {ghosts} refused ones are there"));
+            wrong.push(format!(
+                "{key}: {lost} acknowledged elements are lost, {ghosts} refused ones are there"
+            ));
         }
         let acked: HashSet<u64> = tally.acked.iter().copied().collect();
         let own = found.iter().filter_map(|e| e.strip_prefix(prefix.as_str())?.parse::<u64>().ok());

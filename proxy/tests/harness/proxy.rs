@@ -90,11 +90,15 @@ impl Setup {
 
     /// The configuration; backend `i` is `r{i+1}` in zone `a`, `b`, `c`…
     pub fn toml(&self, port: u16, admin: u16, backends: &[u16]) -> String {
-        let mut text = format!("[listen.main]\naddress = \"127.0.0.1:{port}\"\ngroup = \"g\"\n{}", self.listen);
+        let mut text =
+            format!("[listen.main]\naddress = \"127.0.0.1:{port}\"\ngroup = \"g\"\n{}", self.listen);
         let names: Vec<String> = (1..=backends.len()).map(|i| format!("r{i}")).collect();
         for (i, backend) in backends.iter().enumerate() {
             let zone = char::from(b'a' + i as u8);
-            text += &format!("[backend.{}]\nurl = \"redis://127.0.0.1:{backend}\"\nzone = \"{zone}\"\n", names[i]);
+            text += &format!(
+                "[backend.{}]\nurl = \"redis://127.0.0.1:{backend}\"\nzone = \"{zone}\"\n",
+                names[i]
+            );
         }
         text += &format!("[group.g]\nreplicas = {names:?}\n{}", self.group);
         text += &format!("[admin]\naddress = \"127.0.0.1:{admin}\"\n[state]\ndir = \"state\"\n{}", self.rest);
@@ -119,7 +123,8 @@ impl Proxy {
     pub fn start(setup: &Setup, backends: &[u16]) -> Proxy {
         let (port, admin) = (free_port(), free_port());
         let dir = tempfile::tempdir().expect("a temporary folder");
-        fs::write(dir.path().join("quorate.toml"), setup.toml(port, admin, backends)).expect("the configuration");
+        fs::write(dir.path().join("quorate.toml"), setup.toml(port, admin, backends))
+            .expect("the configuration");
         let mut proxy = Proxy { port, admin, dir, child: None, log: Arc::default() };
         proxy.run();
         proxy
@@ -277,7 +282,8 @@ impl Drop for Proxy {
             eprintln!("--- the proxy's last lines ---\n{}", tail(&log));
         } else {
             // The panic of a policy's component is told in other words.
-            let panicked = log.lines().any(|line| line.starts_with("thread '") && line.contains("panicked at"));
+            let panicked =
+                log.lines().any(|line| line.starts_with("thread '") && line.contains("panicked at"));
             assert!(!panicked, "the proxy panicked:\n{log}");
         }
     }

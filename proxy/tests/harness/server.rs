@@ -1,7 +1,7 @@
 //! Real redis-server and valkey-server processes, each in a folder and on a port of its own.
 
 use super::{Client, LONG, free_port, wait_until};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use tempfile::TempDir;
@@ -90,7 +90,9 @@ impl Server {
         wait_until("the server answers PING", LONG, || {
             let exited = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             assert!(exited.is_none(), "the server on port {} ended: {exited:?}", self.port);
-            Client::connect(self.port).and_then(|mut c| c.try_line("PING")).is_ok_and(|pong| pong.text == b"PONG")
+            Client::connect(self.port)
+                .and_then(|mut c| c.try_line("PING"))
+                .is_ok_and(|pong| pong.text == b"PONG")
         });
     }
 
@@ -140,9 +142,34 @@ impl Server {
         }
     }
 
+    /// A copy of its data as it is on disk now.
+    pub fn copy_data(&self) -> TempDir {
+        let copy = tempfile::tempdir().expect("a temporary folder");
+        copy_folder(self.dir.path(), copy.path());
+        copy
+    }
+
+    /// `kill -9`, and the disk is as it was when the copy was made: what came later is forgotten.
+    pub fn kill_and_forget(&mut self, copy: &TempDir) {
+        self.wipe();
+        copy_folder(copy.path(), self.dir.path());
+    }
+
     /// A client of the server itself.
     pub fn client(&self) -> Client {
         Client::connect(self.port).expect("the server accepts a client")
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir_all(&target).expect("it can be made");
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("it can be copied");
+        }
     }
 }
 

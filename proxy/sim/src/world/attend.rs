@@ -188,7 +188,8 @@ impl Proxy {
                 attendant.talk = None;
                 attendant.run_id = run_id;
                 attendant.state = State::Serving;
-                (attendant.since_us, attendant.probe_us, attendant.probed) = (now_us, now_us + PROBE_US, false);
+                (attendant.since_us, attendant.probe_us, attendant.probed) =
+                    (now_us, now_us + PROBE_US, false);
                 let position = attachment.position.map_or("nowhere".to_string(), |p| p.to_string());
                 let marks = if attachment.restarted { ", restarted" } else { "" };
                 env.note(format!("{} attaches r{} at {position}{marks}", self.name(), i + 1));

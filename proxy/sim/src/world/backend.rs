@@ -1,8 +1,8 @@
 //! A backend: the model store, the process that runs it, and its disk.
 
+use super::Env;
 use super::net::{ConnId, Segment, Way};
 use super::options::Options;
-use super::Env;
 use crate::store::{Env as Failing, Fate, Store};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -146,5 +146,7 @@ impl Backend {
 
 /// All backends of a world.
 pub(super) fn backends(seed: u64, options: &Options, now_ms: u64) -> Vec<Backend> {
-    (0..options.replicas).map(|index| Backend::new(index, seed.wrapping_mul(31) + index as u64, now_ms)).collect()
+    (0..options.replicas)
+        .map(|index| Backend::new(index, seed.wrapping_mul(31) + index as u64, now_ms))
+        .collect()
 }

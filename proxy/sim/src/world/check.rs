@@ -39,8 +39,11 @@ impl World {
     fn is_whole(&self) -> bool {
         let Some(proxy) = self.newest().filter(|proxy| proxy.is_serving()) else { return false };
         let health = proxy.group.health();
-        let whole = |view: &quorate_core::ordered::ReplicaView| view.state == ReplicaState::InSync && view.lag == 0;
-        health.writable && health.replicas.iter().all(whole) && self.clients.iter().all(|client| client.is_quiet())
+        let whole =
+            |view: &quorate_core::ordered::ReplicaView| view.state == ReplicaState::InSync && view.lag == 0;
+        health.writable
+            && health.replicas.iter().all(whole)
+            && self.clients.iter().all(|client| client.is_quiet())
     }
 
     /// A last client reads, writes and reads every key; all of it must succeed.

@@ -132,9 +132,14 @@ impl Client {
     fn ends(&mut self, reply: Reply, count: usize, late: bool, env: &mut Env) -> Vec<End> {
         match reply {
             Reply::Done(bytes) => match replies(&bytes).filter(|values| values.len() == count) {
-                Some(values) => values.into_iter().map(|value| if late { End::Unknown } else { End::Ok(value) }).collect(),
+                Some(values) => {
+                    values.into_iter().map(|value| if late { End::Unknown } else { End::Ok(value) }).collect()
+                }
                 None => {
-                    env.violate("nonsense", format!("client {}: {count} commands, answer {bytes:?}", self.index));
+                    env.violate(
+                        "nonsense",
+                        format!("client {}: {count} commands, answer {bytes:?}", self.index),
+                    );
                     vec![End::Unknown; count]
                 }
             },
@@ -176,7 +181,8 @@ impl Client {
 
     /// Its proxy is gone. True when that ended its pipeline.
     pub(super) fn cut_off(&mut self, history: &mut History, env: &mut Env) -> bool {
-        let lost: Vec<u64> = self.waiting.keys().copied().filter(|t| !self.arriving.contains_key(t)).collect();
+        let lost: Vec<u64> =
+            self.waiting.keys().copied().filter(|t| !self.arriving.contains_key(t)).collect();
         if lost.is_empty() {
             return false;
         }

@@ -1,9 +1,9 @@
 //! Virtual time and what is due in it. Things due at the same moment happen in the order they were planned.
 
-use super::net::{ConnId, Way};
 use super::faults::{Fault, Healing};
-use quorate_core::ordered::Submission;
+use super::net::{ConnId, Way};
 use quorate_core::ordered::Now;
+use quorate_core::ordered::Submission;
 use std::collections::BTreeMap;
 
 /// Wall clock at the beginning of every world, in milliseconds since 1970.

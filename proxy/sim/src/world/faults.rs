@@ -1,8 +1,8 @@
 //! What goes wrong: the kinds of faults, how a seed chooses among them, and when they strike.
 
+use super::Env;
 use super::clock::Due;
 use super::dice::Dice;
-use super::Env;
 use super::options::Options;
 
 /// A kind of fault.

@@ -106,7 +106,9 @@ impl History {
             Ask::Set(..) | Ask::Get(_) => {
                 let ret = match (ask, end) {
                     (Ask::Set(..), End::Ok(Value::Simple(_))) => Some(RegisterRet::Done),
-                    (Ask::Get(_), End::Ok(value)) => Some(RegisterRet::Value(optional(value).ok_or_else(odd)?)),
+                    (Ask::Get(_), End::Ok(value)) => {
+                        Some(RegisterRet::Value(optional(value).ok_or_else(odd)?))
+                    }
                     (_, End::Ok(_)) => return Err(odd()),
                     _ => None,
                 };

@@ -43,7 +43,13 @@ impl Link {
     pub(super) fn read(&mut self, payload: &[u8], commands: u32) {
         self.outgoing.extend_from_slice(payload);
         let scanner = Scanner::default();
-        self.expected.push_back(Expect::Read { left: commands, scanner, at: 0, environment: false, lost: false });
+        self.expected.push_back(Expect::Read {
+            left: commands,
+            scanner,
+            at: 0,
+            environment: false,
+            lost: false,
+        });
     }
 
     pub(super) fn transaction(&mut self, image: &[Bytes], reader: TransactionReader) {
@@ -79,7 +85,11 @@ impl Link {
                     }
                     let bytes = buf.split_to(*at).freeze();
                     let lost = *environment || (*lost && shell.lost_reads);
-                    events.push(if lost { Event::ReadLost { replica } } else { Event::Read { replica, bytes } });
+                    events.push(if lost {
+                        Event::ReadLost { replica }
+                    } else {
+                        Event::Read { replica, bytes }
+                    });
                     self.expected.pop_front();
                 }
                 Some(Expect::Transaction(reader)) => {
@@ -106,7 +116,10 @@ impl Link {
             }
             Outcome::Rejected(rejected) => {
                 let got = rejected.first().map(|(_, e)| String::from_utf8_lossy(e).into_owned());
-                Err(ReplyError::Unexpected { expected: "known commands".into(), got: got.unwrap_or_default() })
+                Err(ReplyError::Unexpected {
+                    expected: "known commands".into(),
+                    got: got.unwrap_or_default(),
+                })
             }
         }
     }

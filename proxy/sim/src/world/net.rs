@@ -82,7 +82,13 @@ impl Net {
         self.digest.value()
     }
 
-    pub(super) fn open(&mut self, proxy: usize, backend: usize, agenda: &mut Agenda, dice: &mut Dice) -> ConnId {
+    pub(super) fn open(
+        &mut self,
+        proxy: usize,
+        backend: usize,
+        agenda: &mut Agenda,
+        dice: &mut Dice,
+    ) -> ConnId {
         let pipes = [Pipe::default(), Pipe::default()];
         self.conns.push(Conn { proxy, backend, near_open: true, session: None, pipes });
         let id = ConnId(self.conns.len() - 1);
@@ -90,7 +96,14 @@ impl Net {
         id
     }
 
-    pub(super) fn send(&mut self, id: ConnId, way: Way, segment: Segment, agenda: &mut Agenda, dice: &mut Dice) {
+    pub(super) fn send(
+        &mut self,
+        id: ConnId,
+        way: Way,
+        segment: Segment,
+        agenda: &mut Agenda,
+        dice: &mut Dice,
+    ) {
         self.digest.add(&[id.0 as u8, way as u8]);
         if let Segment::Data(bytes) = &segment {
             self.digest.add(bytes);
@@ -105,7 +118,14 @@ impl Net {
     }
 
     /// Sends bytes, in one or a few segments.
-    pub(super) fn write(&mut self, id: ConnId, way: Way, mut bytes: Bytes, agenda: &mut Agenda, dice: &mut Dice) {
+    pub(super) fn write(
+        &mut self,
+        id: ConnId,
+        way: Way,
+        mut bytes: Bytes,
+        agenda: &mut Agenda,
+        dice: &mut Dice,
+    ) {
         while self.cuts && bytes.len() > 1 && dice.percent(25) {
             let head = bytes.split_to(1 + dice.pick(bytes.len() - 1));
             self.send(id, way, Segment::Data(head), agenda, dice);

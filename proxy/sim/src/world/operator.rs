@@ -26,7 +26,8 @@ impl World {
 
     /// The proxy that owns the group, as far as anybody can know.
     pub(super) fn newest(&self) -> Option<&Proxy> {
-        let newest = self.proxies.iter().filter(|p| p.alive && p.owner.epoch > 0).max_by_key(|p| p.owner.clone())?;
+        let newest =
+            self.proxies.iter().filter(|p| p.alive && p.owner.epoch > 0).max_by_key(|p| p.owner.clone())?;
         (newest.owner.epoch == self.env.granted).then_some(newest)
     }
 
@@ -59,7 +60,8 @@ impl World {
         let whole = |i: &usize| !stale(i) && health.replicas[*i].state != ReplicaState::Down;
         let count = self.backends.len();
         let target = (0..count).filter(calm).find(stale);
-        let source = (0..count).filter(calm).filter(whole).find(|i| position_of(&self.backends[*i]) >= Some(ready));
+        let source =
+            (0..count).filter(calm).filter(whole).find(|i| position_of(&self.backends[*i]) >= Some(ready));
         if let (Some(target), Some(source)) = (target, source) {
             self.copy(source, target);
         }

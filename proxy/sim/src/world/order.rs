@@ -21,11 +21,7 @@ pub(super) fn broken(done: &[(&Ask, Option<&End>)], overtaken: bool) -> Option<S
     pairs.find_map(|(i, second)| pair(answers[i], *second, overtaken))
 }
 
-fn pair(
-    first: (&Ask, Option<&Value>),
-    second: (&Ask, Option<&Value>),
-    overtaken: bool,
-) -> Option<String> {
+fn pair(first: (&Ask, Option<&Value>), second: (&Ask, Option<&Value>), overtaken: bool) -> Option<String> {
     let wrong = match (first, second) {
         ((Ask::Push(a, item), Some(_)), (Ask::List(b), Some(list))) if a == b => !has(list, item),
         ((Ask::Add(a, _), Some(sum)), (Ask::Count(b), Some(seen))) if a == b => number(seen) < number(sum),

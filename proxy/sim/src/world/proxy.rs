@@ -10,8 +10,8 @@ use super::options::Options;
 use super::talk::Owner;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{
-    Effects, Event, Group, GroupConfig, Note, Now, Outgoing, Phase, Position, ReplicaState, Stamp,
-    Submission,
+    Effects, Event, Group, GroupConfig, Note, Now, Outgoing, Phase, Position, ReplicaState, StaleReason,
+    Stamp, Submission,
 };
 use quorate_core::plan::Plan;
 use quorate_core::quorum::covers;
@@ -63,7 +63,13 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    pub(super) fn new(index: usize, coordinator: usize, plans: &[Plan], options: &Options, env: &mut Env) -> Self {
+    pub(super) fn new(
+        index: usize,
+        coordinator: usize,
+        plans: &[Plan],
+        options: &Options,
+        env: &mut Env,
+    ) -> Self {
         let config = GroupConfig {
             log_bytes: options.log_bytes,
             tail_entries: options.tail_entries,
@@ -153,7 +159,8 @@ impl Proxy {
             self.leave(i, env);
         }
         let rules: Vec<&Rule> = self.plans.iter().map(|plan| &plan.write).collect();
-        let enough = covers(&rules, self.attendants.len(), reached) || (!self.options.rules.cover && reached != 0);
+        let enough =
+            covers(&rules, self.attendants.len(), reached) || (!self.options.rules.cover && reached != 0);
         if !enough {
             self.stage = Stage::Rest { until_us: env.agenda.now_us() + SURVEY_REST_US };
             return;
@@ -248,6 +255,15 @@ impl Proxy {
             }
             Note::Stale { replica, reason } => {
                 env.note(format!("{name}: r{} is stale: {}", replica + 1, reason.name()));
+                let taken_over = env.granted > 1;
+                let legitimate = match reason {
+                    StaleReason::TooFarBehind => true,
+                    StaleReason::Diverged => taken_over,
+                    StaleReason::Blank => false,
+                };
+                if !legitimate {
+                    env.violate("stale for a reason", format!("r{} is {}", replica + 1, reason.name()));
+                }
             }
             Note::Serving => {
                 env.note(format!("{name} serves under epoch {}", self.owner.epoch));

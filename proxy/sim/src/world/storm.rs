@@ -14,7 +14,9 @@ impl World {
     pub fn inject(&mut self, fault: Fault) {
         self.stats.faults += 1;
         match fault {
-            Fault::Crash { backend, lose, down_us, loading_us } => self.crash(backend, lose, down_us, loading_us),
+            Fault::Crash { backend, lose, down_us, loading_us } => {
+                self.crash(backend, lose, down_us, loading_us)
+            }
             Fault::Pause { backend, us } => {
                 self.env.note(format!("r{} stops for {}us", backend + 1, us));
                 self.backends[backend].paused = true;
@@ -26,13 +28,22 @@ impl World {
                 conns.into_iter().for_each(|id| self.env.reset(id));
             }
             Fault::Block { proxy, backend, ways, us } => {
-                let way = ["", "to the backend ", "to the proxy ", ""][usize::from(ways[0]) + 2 * usize::from(ways[1])];
-                self.env.note(format!("the path {way}of p{} and r{} is cut for {us}us", proxy + 1, backend + 1));
+                let way = ["", "to the backend ", "to the proxy ", ""]
+                    [usize::from(ways[0]) + 2 * usize::from(ways[1])];
+                self.env.note(format!(
+                    "the path {way}of p{} and r{} is cut for {us}us",
+                    proxy + 1,
+                    backend + 1
+                ));
                 self.env.net.block(proxy, backend, ways);
                 self.env.agenda.after(us, Due::Heal(Healing::Unblock { proxy, backend }));
             }
             Fault::Slow { proxy, backend, delay_us, us } => {
-                self.env.note(format!("the path of p{} and r{} is slow: {delay_us}us", proxy + 1, backend + 1));
+                self.env.note(format!(
+                    "the path of p{} and r{} is slow: {delay_us}us",
+                    proxy + 1,
+                    backend + 1
+                ));
                 self.env.net.slow(proxy, backend, delay_us);
                 self.env.agenda.after(us, Due::Heal(Healing::Fast { proxy, backend }));
             }

@@ -93,9 +93,11 @@ impl Talk {
     /// The first thing to say.
     pub(super) fn open(&mut self, keys: &Reserved) -> Bytes {
         match self.step {
-            Step::Probe => {
-                self.say(&[words(&["GET", &keys.position]), words(&["GET", &keys.epoch]), words(&["ACL", "USERS"])])
-            }
+            Step::Probe => self.say(&[
+                words(&["GET", &keys.position]),
+                words(&["GET", &keys.epoch]),
+                words(&["ACL", "USERS"]),
+            ]),
             _ => self.say(&[words(&["INFO"])]),
         }
     }
@@ -136,7 +138,8 @@ impl Talk {
 
     fn informed(&mut self, info: &Value, keys: &Reserved) -> Next {
         let text = info.text().unwrap_or_default();
-        let field = |name: &str| text.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'));
+        let field =
+            |name: &str| text.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'));
         if field("loading") == Some("1") {
             return Next::Problem("still loading".into());
         }
@@ -200,7 +203,8 @@ impl Talk {
 
     fn ask_standing(&mut self, keys: &Reserved) -> Next {
         self.step = Step::Standing;
-        let mut commands = vec![words(&["GET", &keys.position]), words(&["GET", &keys.run]), words(&["DBSIZE"])];
+        let mut commands =
+            vec![words(&["GET", &keys.position]), words(&["GET", &keys.run]), words(&["DBSIZE"])];
         let own: Vec<&str> = ["EXISTS"].into_iter().chain(keys.all()).collect();
         commands.push(words(&own));
         if self.want_tail {
