@@ -140,6 +140,7 @@ pub struct Worker {
     free: RefCell<Vec<usize>>,
     generation: Cell<u64>,
     now_us: Cell<u64>,
+    unix_ms: Cell<u64>,
     due: Cell<bool>,
     turn_end: Notify,
     draining: Cell<bool>,
@@ -176,6 +177,7 @@ impl Worker {
             free: RefCell::default(),
             generation: Cell::new(1),
             now_us: Cell::new(0),
+            unix_ms: Cell::new(clock.unix_ms()),
             due: Cell::new(false),
             turn_end: Notify::new(),
             draining: Cell::new(false),
@@ -191,7 +193,18 @@ impl Worker {
     /// Reads the clock for the requests that follow.
     #[inline]
     pub fn tick(&self) {
-        self.now_us.set(self.clock.now_us());
+        let now_us = self.clock.now_us();
+        // The wall clock is read once a millisecond; commands are stamped no finer than that.
+        if now_us / 1000 != self.now_us.get() / 1000 {
+            self.unix_ms.set(self.clock.unix_ms());
+        }
+        self.now_us.set(now_us);
+    }
+
+    /// Wall clock milliseconds at the last [`Self::tick`].
+    #[inline]
+    pub fn unix_ms(&self) -> u64 {
+        self.unix_ms.get()
     }
 
     /// The time of the last [`Self::tick`].

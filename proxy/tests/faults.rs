@@ -4,6 +4,8 @@
 mod harness;
 
 use harness::{Client, Cluster, Kind, LONG, Load, Record, Setup, wait_until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const WRITERS: usize = 6;
@@ -313,7 +315,7 @@ fn a_backend_forgets_its_last_writes() {
 /// are a majority and still must not serve: only C has what was acknowledged.
 #[test]
 fn a_forgetful_majority_waits_for_the_one_who_knows() {
-    let mut cluster = Cluster::usual();
+    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 3).group("tail-entries = 100000"));
     let load = Load::start(cluster.proxy.port, 0, WRITERS);
     load.wait_acked(SOME);
     let copy = cluster.servers[0].copy_data();
@@ -413,24 +415,36 @@ fn the_proxy_is_frozen_and_thaws() {
 fn pipelines_survive_a_killed_backend() {
     let mut cluster = Cluster::usual();
     let port = cluster.proxy.port;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
     let pipeliner = std::thread::spawn(move || {
         let mut client = Client::connect(port).expect("connects");
         let mut value = 0;
-        for _ in 0..60 {
+        while !stopped.load(Ordering::Relaxed) {
             let bytes: Vec<u8> = (0..200).flat_map(|_| harness::lines(&["INCR n", "GET n"])).collect();
             let replies = client.pipeline(&bytes, 400);
             for pair in replies.chunks(2) {
-                assert!(!pair[0].is_error() && !pair[1].is_error(), "{pair:?}");
+                assert!(!pair[0].is_error(), "a majority was there: {pair:?}");
                 value += 1;
                 assert_eq!(pair[0].number(), value);
-                assert_eq!(pair[1].number(), value, "a session reads what it wrote");
+                // A read may be refused when its replica is lost after the session wrote on.
+                let refused = pair[1].string().starts_with("NOTAPPLIED");
+                assert!(
+                    refused || pair[1].number() == value,
+                    "after INCR gave {value}, GET gave {:?}",
+                    pair[1]
+                );
             }
         }
+        value
     });
-    for victim in 0..3 {
-        cluster.servers[victim].crash_and_run();
+    for turn in 0..9 {
+        cluster.servers[turn % 3].crash_and_run();
+        wait_state(&cluster, turn % 3, &["in-sync"]);
         cluster.proxy.wait_in_sync();
     }
-    pipeliner.join().expect("every reply was right");
+    stop.store(true, Ordering::Relaxed);
+    let value = pipeliner.join().expect("every reply was right");
+    assert_eq!(cluster.client().line("GET n").number(), value);
     cluster.assert_equal();
 }

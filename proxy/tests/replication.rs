@@ -280,6 +280,23 @@ fn counters_that_expire_stay_equal() {
     cluster.assert_equal();
 }
 
+/// The same, for certain: a replica is behind when the key ends, and applies what came before its end
+/// after it. It must not count from nothing.
+#[test]
+fn a_key_that_ends_while_a_replica_is_behind() {
+    let cluster = Cluster::usual();
+    let mut client = cluster.client();
+    client.ok("SET e 5 PX 2000");
+    cluster.servers[2].pause();
+    assert_eq!(client.line("INCR e").number(), 6);
+    let mut direct = cluster.servers[0].client();
+    harness::wait_until("the key ends", harness::LONG, || direct.line("GET e").null);
+    cluster.servers[2].resume();
+    cluster.assert_equal();
+    assert_eq!(cluster.proxy.metric("quorate_divergences_total"), 0.0);
+    assert!(client.line("GET e").null);
+}
+
 /// Every page of SCAN must come from the same replica, or the cursor means something else.
 #[test]
 fn a_scan_sees_every_key_however_reads_are_spread() {

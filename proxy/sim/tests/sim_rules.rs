@@ -31,7 +31,7 @@ fn shell(edit: fn(&mut ShellRules)) -> impl Fn(u64) -> Options {
 
 #[test]
 fn with_every_rule_the_same_worlds_keep_every_promise() {
-    for seed in 1..=100 {
+    for seed in 1..=150 {
         let outcome = World::run(seed, &core(|_| {})(seed));
         assert!(!outcome.is_broken(), "{outcome}");
     }

@@ -34,6 +34,7 @@ pub struct Link {
     socket: RefCell<Option<Rc<OwnedWriteHalf>>>,
     writing: Cell<bool>,
     dialect: Cell<u8>,
+    low_water_mark: Cell<usize>,
     run_id: RefCell<String>,
     closed: Cell<Option<&'static str>>,
     close: Notify,
@@ -50,6 +51,7 @@ impl Link {
             socket: RefCell::default(),
             writing: Cell::new(false),
             dialect: Cell::new(2),
+            low_water_mark: Cell::new(1),
             run_id: RefCell::default(),
             closed: Cell::new(None),
             close: Notify::new(),
@@ -63,6 +65,7 @@ impl Link {
         *self.socket.borrow_mut() = Some(Rc::new(socket));
         *self.run_id.borrow_mut() = run_id;
         self.dialect.set(2);
+        self.low_water_mark.set(1);
         self.writing.set(false);
         self.closed.set(None);
     }
@@ -139,6 +142,19 @@ impl Link {
         self.speak(entries.iter().find(|e| !e.is_empty()).map_or(2, |e| e.dialect));
         self.outgoing.borrow_mut().extend(image);
         self.expected.borrow_mut().push_back(Expect::Transaction { reader, entries, rejected: vec![] });
+        self.set_patience(0);
+    }
+
+    /// Lets the reader sleep through pieces of an answer that cannot complete it. `have` bytes are read.
+    fn set_patience(&self, have: usize) {
+        let bytes = match self.expected.borrow().front() {
+            Some(Expect::Transaction { reader, .. }) => reader.at_least(have),
+            _ => 1,
+        };
+        if let Some(socket) = self.socket.borrow().as_ref().filter(|_| self.low_water_mark.replace(bytes) != bytes) {
+            let stream: &tokio::net::TcpStream = (**socket).as_ref();
+            super::lowat::set_low_water_mark(std::os::fd::AsFd::as_fd(stream), bytes);
+        }
     }
 
     /// Writes what the socket takes; the rest follows when it takes more.
@@ -198,6 +214,12 @@ impl Link {
 
     /// Turns what was read into events. Takes whole replies from the front of `buf`.
     pub fn receive(self: &Rc<Self>, buf: &mut BytesMut, events: &mut Vec<Event>) -> Result<(), ReplyError> {
+        let received = self.take_replies(buf, events);
+        self.set_patience(buf.len());
+        received
+    }
+
+    fn take_replies(self: &Rc<Self>, buf: &mut BytesMut, events: &mut Vec<Event>) -> Result<(), ReplyError> {
         while !buf.is_empty() {
             let mut expected = self.expected.borrow_mut();
             let Some(front) = expected.front_mut() else {

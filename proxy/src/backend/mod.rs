@@ -7,4 +7,5 @@ pub mod attach;
 pub mod call;
 pub mod embedded;
 pub mod link;
+mod lowat;
 pub mod serve;

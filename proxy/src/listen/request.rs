@@ -45,7 +45,7 @@ impl Worker {
             Carry::Read if command.filter != Filter::None => self.filtered(s, command, args, raw),
             Carry::Read => self.order(s, Access::Read, command, args, payload(raw, own), false),
             Carry::Deterministic => self.order(s, Access::Write, command, args, payload(raw, own), false),
-            Carry::Rewritten(kind) => match command::rewrite(kind, args, self.clock.unix_ms()) {
+            Carry::Rewritten(kind) => match command::rewrite(kind, args, self.unix_ms()) {
                 Rewritten::AsIs => self.order(s, Access::Write, command, args, payload(raw, own), false),
                 rewritten => {
                     let mut out = BytesMut::with_capacity(raw.len() + 32);

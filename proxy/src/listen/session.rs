@@ -267,7 +267,7 @@ fn poll_read(
     match ready!(read) {
         Ok(0) | Err(_) => Poll::Ready(Turn::Closed),
         Ok(_) => {
-            s.client.active_ms.store(worker.clock.now_us() / 1000, Ordering::Relaxed);
+            s.client.active_ms.store(worker.now_us() / 1000, Ordering::Relaxed);
             Poll::Ready(Turn::Read)
         }
     }

@@ -140,7 +140,7 @@ impl Worker<'_> {
         let id = self.record.id;
         let (set, _) = self.write(&format!("SET u:{id}:{op} {op}"));
         self.record.sets.note(op, set);
-        if set == Outcome::Acked && op % 4 == 0 {
+        if set == Outcome::Acked && op.is_multiple_of(4) {
             self.check_visible(op);
         }
         let (own, value) = self.write(&format!("INCR c:{id}"));

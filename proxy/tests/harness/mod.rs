@@ -44,7 +44,7 @@ pub fn free_port() -> u16 {
     const COUNT: u32 = 12_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     static START: std::sync::LazyLock<u32> = std::sync::LazyLock::new(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_nanos() / 1000);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.subsec_micros());
         std::process::id().wrapping_mul(7919).wrapping_add(now)
     });
     loop {

@@ -26,9 +26,9 @@ impl World {
 
     /// The proxy that owns the group, as far as anybody can know.
     pub(super) fn newest(&self) -> Option<&Proxy> {
-        let newest =
-            self.proxies.iter().filter(|p| p.alive && p.owner.epoch > 0).max_by_key(|p| p.owner.clone())?;
-        (newest.owner.epoch == self.env.granted).then_some(newest)
+        let may =
+            |p: &&Proxy| p.alive && p.owner.epoch > 0 && !matches!(p.group.phase(), Phase::Fenced { .. });
+        self.proxies.iter().filter(may).max_by_key(|p| p.owner.clone())
     }
 
     /// Notes which backends hold all that is committed again.

@@ -13,6 +13,7 @@ pub struct ShellRules {
     /// earlier connection may still have on the wire.
     pub comeback: bool,
     /// A transaction's bytes are used again only for the same entries, not for the same numbers.
+    /// A number is given again after an entry was taken back.
     pub image: bool,
     /// A backend's run id is recorded when it is in sync, not when it is attached.
     pub run: bool,

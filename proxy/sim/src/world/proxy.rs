@@ -10,13 +10,14 @@ use super::options::Options;
 use super::talk::Owner;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{
-    Effects, Event, Group, GroupConfig, Note, Now, Outgoing, Phase, Position, ReplicaState, StaleReason,
-    Stamp, Submission,
+    Effects, Entry, Event, Group, GroupConfig, Note, Now, Outgoing, Phase, ReplicaState, StaleReason, Stamp,
+    Submission,
 };
 use quorate_core::plan::Plan;
 use quorate_core::quorum::covers;
 use quorate_core::rule::{Mask, Rule};
 use quorate_wire::resp::{Framer, Reserved, encode};
+use std::sync::Arc;
 
 pub(super) const TICK_US: u64 = 5_000;
 /// How long a survey waits for answers, and then rests before the next.
@@ -39,7 +40,7 @@ pub(super) enum Stage {
     Own,
 }
 
-type Image = ((Position, Position), Vec<Bytes>);
+type Image = (Vec<Arc<Entry>>, Vec<Bytes>);
 
 /// One process.
 pub(super) struct Proxy {
@@ -226,17 +227,13 @@ impl Proxy {
             match outgoing {
                 Outgoing::Read { payload, commands, .. } if open => link.read(&payload, commands),
                 Outgoing::Entries(entries) if open => {
-                    let range = (entries[0].position, entries[entries.len() - 1].position);
-                    let same = |of: &(Position, Position)| match self.options.shell.image {
-                        true => *of == range,
-                        false => (of.0.seq, of.1.seq) == (range.0.seq, range.1.seq),
-                    };
+                    let same = |of: &[Arc<Entry>]| same_entries(of, &entries, self.options.shell.image);
                     let image = match &self.image {
                         Some((of, image)) if same(of) => image.clone(),
                         _ => self.framer.frame(&entries),
                     };
                     link.transaction(&image, self.framer.reader(&entries));
-                    self.image = Some((range, image));
+                    self.image = Some((entries, image));
                 }
                 Outgoing::Read { .. } | Outgoing::Entries(_) => {}
             }
@@ -289,4 +286,14 @@ impl Proxy {
         let command = [b"SET", self.keys.run.as_bytes(), attendant.run_id.as_bytes()];
         attendant.aside(&encode::command_bytes(&command));
     }
+}
+
+/// Are these the same entries? A number is given again after an entry was taken back, and even a position
+/// is when the same commands come again.
+fn same_entries(one: &[Arc<Entry>], other: &[Arc<Entry>], exactly: bool) -> bool {
+    let same = |(a, b): (&Arc<Entry>, &Arc<Entry>)| match exactly {
+        true => Arc::ptr_eq(a, b),
+        false => a.position.seq == b.position.seq,
+    };
+    one.len() == other.len() && one.iter().zip(other).all(same)
 }

@@ -14,6 +14,18 @@ use std::sync::Arc;
 const ONE_BUFFER: usize = 128 << 10;
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+/// Many of them, to be compared at once.
+const QUEUED_MANY: usize = 32;
+const QUEUED_BLOCK: [u8; QUEUED_MANY * 9] = {
+    let mut block = [0; QUEUED_MANY * 9];
+    let mut i = 0;
+    while i < block.len() {
+        block[i] = QUEUED[i % 9];
+        i += 1;
+    }
+    block
+};
+const MULTI_OK: usize = "+OK\r\n".len();
 const QUEUED: &[u8] = b"+QUEUED\r\n";
 
 /// The keys a group keeps in each of its backends.
@@ -229,11 +241,25 @@ impl TransactionReader {
         }
     }
 
+    /// At least this many more bytes will come before the answer can be complete, given what is there already.
+    pub fn at_least(&self, have: usize) -> usize {
+        let queued = MULTI_OK + QUEUED.len() * (self.total + self.extras) as usize;
+        // Behind the queueing there is EXEC's answer, of at least a line.
+        (queued + 1).saturating_sub(have).max(1)
+    }
+
     /// Reads on. On completion the bytes of the answer are taken from the front of `buf`.
     pub fn read(&mut self, buf: &mut BytesMut) -> Result<Option<Outcome>, ReplyError> {
         loop {
             match self.step {
                 Step::Queue(n) if n == self.total + self.extras => self.step = Step::Exec,
+                Step::Queue(n)
+                    if n + QUEUED_MANY as u32 <= self.total + self.extras
+                        && buf[self.at..].starts_with(&QUEUED_BLOCK) =>
+                {
+                    self.at += QUEUED_BLOCK.len();
+                    self.step = Step::Queue(n + QUEUED_MANY as u32);
+                }
                 Step::Queue(n) if buf[self.at..].starts_with(QUEUED) => {
                     self.at += QUEUED.len();
                     self.step = Step::Queue(n + 1);
