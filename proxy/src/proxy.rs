@@ -361,7 +361,12 @@ impl Ownership {
                     let probe = timeout(PROBE_LIMIT, attach::greatest_epoch(&backend, &shared)).await;
                     let epoch = probe.unwrap_or_else(|_| Err("it did not answer in time".into()));
                     if let Err(problem) = &epoch {
-                        shared.note(replica, |facts| facts.problem = problem.clone());
+                        shared.note(replica, |facts| {
+                            if facts.problem != *problem {
+                                tracing::warn!(group = shared.name, replica = backend.name, problem, "cannot reach");
+                            }
+                            facts.problem = problem.clone();
+                        });
                     }
                     (replica, epoch)
                 });

