@@ -30,7 +30,8 @@ fn decode(c: &mut Criterion) {
             black_box(at)
         });
     });
-    let replies = b"$64\r\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n".repeat(COMMANDS);
+    let replies =
+        b"$64\r\nxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n".repeat(COMMANDS);
     group.bench_function("scan 512 replies of 64 bytes", |b| {
         b.iter(|| {
             let (mut scanner, mut at) = (Scanner::default(), 0);

@@ -37,9 +37,8 @@ fn group() -> Group {
     let topology = Topology { epoch: 1, local_zone: String::new(), slots: 16_384, backends };
     let table = Table::new(&builtin_majority(&topology), &topology).expect("valid");
     let mut group = Group::new(GroupConfig::new(REPLICAS, 1), table.plans(), Box::new(NoStamp));
-    let mut events = (0..REPLICAS)
-        .map(|replica| Event::Attached { replica, attachment: Attachment::default() })
-        .collect();
+    let mut events =
+        (0..REPLICAS).map(|replica| Event::Attached { replica, attachment: Attachment::default() }).collect();
     group.step(NOW, &mut events, &mut Effects::default());
     apply(&mut group, &Replies::default(), &mut Effects::default());
     group

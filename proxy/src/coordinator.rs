@@ -63,7 +63,8 @@ impl Coordinator for LocalCoordinator {
         let next = "INSERT INTO owner (name, epoch) VALUES (?1, ?2 + 1) \
                     ON CONFLICT (name) DO UPDATE SET epoch = max(owner.epoch, ?2) + 1 RETURNING epoch";
         let seen = i64::try_from(seen).unwrap_or(i64::MAX - 1);
-        let row = sqlx::query(next).bind(group).bind(seen).fetch_one(&self.pool).await.map_err(self.failed())?;
+        let row =
+            sqlx::query(next).bind(group).bind(seen).fetch_one(&self.pool).await.map_err(self.failed())?;
         Ok(row.get::<i64, _>(0) as u64)
     }
 

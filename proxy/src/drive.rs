@@ -4,10 +4,15 @@ use crate::backend::link::Link;
 use crate::group::{BackendFacts, GroupShared};
 use crate::worker::{Clock, Mail, Mailbox, Worker};
 use bytes::Bytes;
-use quorate_core::ordered::{Answer, Effects, Event, Group, Note, Now, Outgoing, ReplicaState};
+use quorate_core::ordered::{Answer, Effects, Entry, Event, Group, Note, Now, Outgoing, ReplicaState};
 use quorate_wire::resp::{Framer, encode};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+
+/// The very same entries? A number alone can be given twice, when an entry was taken back.
+fn same(one: &[Arc<Entry>], other: &[Arc<Entry>]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b))
+}
 
 /// See the module's head.
 pub struct Driver {
@@ -22,7 +27,7 @@ pub struct Driver {
     events: Vec<Event>,
     fx: Effects,
     /// The transaction written last, usually the same for every replica.
-    image: Option<((u64, u64), Vec<Bytes>)>,
+    image: Option<(Vec<Arc<Entry>>, Vec<Bytes>)>,
     superseded: Option<u64>,
 }
 
@@ -38,7 +43,19 @@ impl Driver {
         mailboxes: Arc<[Arc<Mailbox>]>,
     ) -> Self {
         let (events, fx) = (Vec::new(), Effects::default());
-        Self { group, shared, framer, clock, links, here, mailboxes, events, fx, image: None, superseded: None }
+        Self {
+            group,
+            shared,
+            framer,
+            clock,
+            links,
+            here,
+            mailboxes,
+            events,
+            fx,
+            image: None,
+            superseded: None,
+        }
     }
 
     /// Begins again under a later epoch, before the group ever served.
@@ -111,12 +128,11 @@ impl Driver {
             match outgoing {
                 Outgoing::Read { payload, commands, dialect } => link.read(payload, commands, dialect),
                 Outgoing::Entries(entries) => {
-                    let range = (entries[0].position.seq, entries[entries.len() - 1].position.seq);
                     let image = match &self.image {
-                        Some((of, image)) if *of == range => image.clone(),
+                        Some((of, image)) if same(of, &entries) => image.clone(),
                         _ => self.framer.frame(&entries),
                     };
-                    self.image = Some((range, image.clone()));
+                    self.image = Some((entries.clone(), image.clone()));
                     link.transaction(image, self.framer.reader(&entries), entries);
                 }
             }
@@ -134,7 +150,8 @@ impl Driver {
         }
         let mut by_worker: Vec<Vec<Answer>> = vec![Vec::new(); count];
         self.fx.answers.drain(..).for_each(|answer| by_worker[answer.session as usize % count].push(answer));
-        for (worker, answers) in by_worker.into_iter().enumerate().filter(|(_, answers)| !answers.is_empty()) {
+        for (worker, answers) in by_worker.into_iter().enumerate().filter(|(_, answers)| !answers.is_empty())
+        {
             self.deliver(worker, answers);
         }
     }
@@ -186,7 +203,10 @@ impl Driver {
             ),
             // Counted always, told now and then: one cause usually touches many entries.
             Note::Divergence { seq, replica } if self.shared.counters.divergences_tell() => tracing::error!(
-                group, entry = seq, replica = name(replica), "replicas answered the same entry differently"
+                group,
+                entry = seq,
+                replica = name(replica),
+                "replicas answered the same entry differently"
             ),
             Note::Divergence { .. } => {}
             Note::Stale { replica, reason } => tracing::error!(
@@ -198,13 +218,17 @@ impl Driver {
             Note::Refused { replica, error } => tracing::warn!(
                 group, replica = name(replica), error = %String::from_utf8_lossy(error), "a backend refused an entry"
             ),
-            Note::Retracted { seq } => tracing::warn!(group, entry = seq, "no backend took the entry; it was taken back"),
+            Note::Retracted { seq } => {
+                tracing::warn!(group, entry = seq, "no backend took the entry; it was taken back")
+            }
         }
     }
 
     /// Publishes the state for other threads, and lets time pass in the core.
     pub fn tick(&mut self) {
-        self.run([Event::Tick]);
+        let moved = self.links.iter().enumerate().filter(|(_, link)| link.take_moved());
+        let progress: Vec<Event> = moved.map(|(replica, _)| Event::Progress { replica }).collect();
+        self.run(progress.into_iter().chain([Event::Tick]));
         self.shared.health.store(Arc::new(self.group.health()));
     }
 

@@ -8,8 +8,8 @@ use quorate_core::plan::{Outcome, Table};
 use quorate_core::rule;
 use quorate_wire::command::Command;
 use quorate_wire::resp::Reserved;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// A plan table and the numbers by which the sequencer knows its plans.
 #[derive(Debug)]
@@ -118,7 +118,9 @@ impl GroupShared {
                 format!("{some} of {all} replicas {up} in reach for {waited_ms} ms, needed {rule}")
             }
             Cause::Recovering => format!("group '{}' is not serving yet, see 'quorate status'", self.name),
-            Cause::Fenced { by } => format!("this proxy was fenced: epoch {by} owns group '{}' now", self.name),
+            Cause::Fenced { by } => {
+                format!("this proxy was fenced: epoch {by} owns group '{}' now", self.name)
+            }
             Cause::Overload => "too many requests are waiting".into(),
             Cause::ReadLost => "the replica was lost while it answered".into(),
         };

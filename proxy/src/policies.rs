@@ -4,7 +4,9 @@ use crate::config::{Config, Group, PolicySource};
 use crate::worker::Asked;
 use quorate_core::plan::{ASK, Outcome};
 use quorate_core::topology::{Backend, BackendState, Topology};
-use quorate_host::{Coherence, Host, HostError, Keeper, Limits, Op, OpFlags, Policy, Reason, Source, Verdict};
+use quorate_host::{
+    Coherence, Host, HostError, Keeper, Limits, Op, OpFlags, Policy, Reason, Source, Verdict,
+};
 use quorate_wire::command;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,7 +84,8 @@ impl GroupPolicy {
             PolicySource::Bundled(name) => host.load(name, Source::Bundled(name), limits)?,
             PolicySource::Wasm(path) => {
                 let bytes = std::fs::read(path).map_err(|error| PolicyError::File(path.clone(), error))?;
-                let name = path.file_stem().map_or("policy".into(), |stem| stem.to_string_lossy().into_owned());
+                let name =
+                    path.file_stem().map_or("policy".into(), |stem| stem.to_string_lossy().into_owned());
                 host.load(&name, Source::Bytes(&bytes), limits)?
             }
         };
@@ -159,7 +162,12 @@ impl Decider {
         }
     }
 
-    fn slow(&mut self, asked: &Asked, flags: OpFlags, (slot, key_hash, value_bytes): (u16, u64, u64)) -> Result<Outcome, String> {
+    fn slow(
+        &mut self,
+        asked: &Asked,
+        flags: OpFlags,
+        (slot, key_hash, value_bytes): (u16, u64, u64),
+    ) -> Result<Outcome, String> {
         let mut keys = Vec::new();
         command::keys(asked.command, asked.args, &mut |key| keys.push(key.to_vec()));
         let op = Op {
@@ -186,7 +194,10 @@ impl Decider {
     fn fault(&self, error: &HostError) -> String {
         self.faults.fetch_add(1, Ordering::Relaxed);
         tracing::error!(code = error.code(), "the policy's decider failed: {error}");
-        format!("NOTAPPLIED the policy could not decide ({}); nothing was changed, safe to retry", error.code())
+        format!(
+            "NOTAPPLIED the policy could not decide ({}); nothing was changed, safe to retry",
+            error.code()
+        )
     }
 }
 

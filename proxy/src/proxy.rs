@@ -111,7 +111,8 @@ impl Proxy {
         let count = config.proxy.workers;
         let mailboxes: Arc<[Arc<Mailbox>]> = (0..count).map(|_| Arc::default()).collect();
         let counters: Vec<Arc<WorkerCounters>> = (0..count).map(|_| Arc::default()).collect();
-        let metrics = Metrics { workers: counters.clone(), groups: groups.clone(), clients: registry.clone() };
+        let metrics =
+            Metrics { workers: counters.clone(), groups: groups.clone(), clients: registry.clone() };
         let clock = Clock::start();
         for (index, counters) in counters.into_iter().enumerate() {
             let mut handles = Vec::new();
@@ -122,7 +123,8 @@ impl Proxy {
                 });
                 handles.push((shared.clone(), decider));
             }
-            let owned: Vec<Ownership> = ownerships.iter().filter(|o| o.group % count == index).cloned().collect();
+            let owned: Vec<Ownership> =
+                ownerships.iter().filter(|o| o.group % count == index).cloned().collect();
             let (registry, mailboxes) = (registry.clone(), mailboxes.clone());
             let run = move || {
                 let mailbox = mailboxes[index].clone();
@@ -277,7 +279,12 @@ fn work(worker: Rc<Worker>, index: usize, owned: Vec<Ownership>, mailboxes: Arc<
 }
 
 impl Ownership {
-    fn driver(&self, worker: &Rc<Worker>, index: usize, mailboxes: Arc<[Arc<Mailbox>]>) -> (Rc<RefCell<Driver>>, Vec<Rc<Link>>) {
+    fn driver(
+        &self,
+        worker: &Rc<Worker>,
+        index: usize,
+        mailboxes: Arc<[Arc<Mailbox>]>,
+    ) -> (Rc<RefCell<Driver>>, Vec<Rc<Link>>) {
         let group = &self.config.groups[self.group];
         let replicas = self.shared.replicas.len();
         // Alone, a backend has nobody whom its tail could feed.
@@ -329,9 +336,15 @@ impl Ownership {
         }
     }
 
-    fn attend(&self, driver: &Rc<RefCell<Driver>>, links: &[Rc<Link>], owner: &Owner, password: &str) -> JoinSet<()> {
+    fn attend(
+        &self,
+        driver: &Rc<RefCell<Driver>>,
+        links: &[Rc<Link>],
+        owner: &Owner,
+        password: &str,
+    ) -> JoinSet<()> {
         let mut attendants = JoinSet::new();
-        let peers = Rc::new(Peers::new(links.len()));
+        let peers = Rc::new(Peers::new(links.to_vec()));
         let group = &self.config.groups[self.group];
         for (replica, backend) in self.config.replicas(group).enumerate() {
             let attendant = Attendant {
@@ -363,7 +376,12 @@ impl Ownership {
                     if let Err(problem) = &epoch {
                         shared.note(replica, |facts| {
                             if facts.problem != *problem {
-                                tracing::warn!(group = shared.name, replica = backend.name, problem, "cannot reach");
+                                tracing::warn!(
+                                    group = shared.name,
+                                    replica = backend.name,
+                                    problem,
+                                    "cannot reach"
+                                );
                             }
                             facts.problem = problem.clone();
                         });
@@ -402,13 +420,19 @@ impl Ownership {
                 Phase::Serving if !marked => {
                     marked = true;
                     if let Err(error) = self.coordinator.served(&self.shared.name).await {
-                        tracing::error!(group = self.shared.name, "cannot record that the group serves: {error}");
+                        tracing::error!(
+                            group = self.shared.name,
+                            "cannot record that the group serves: {error}"
+                        );
                     }
                 }
                 _ => {}
             }
-            if superseded.is_some() {
-                return superseded;
+            match (superseded, phase) {
+                (None, _) => {}
+                // It began to serve in the very moment: then it is fenced like any other.
+                (Some(by), Phase::Serving) => driver.borrow_mut().fenced(by),
+                (Some(_), _) => return superseded,
             }
         }
     }

@@ -281,7 +281,12 @@ impl Worker {
     }
 
     /// Gives a new client its number.
-    pub fn enter(&self, client: Arc<Client>, port: Arc<Port>, socket: OwnedWriteHalf) -> Rc<RefCell<Session>> {
+    pub fn enter(
+        &self,
+        client: Arc<Client>,
+        port: Arc<Port>,
+        socket: OwnedWriteHalf,
+    ) -> Rc<RefCell<Session>> {
         let mut sessions = self.sessions.borrow_mut();
         let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {
             sessions.push(None);
@@ -358,7 +363,8 @@ impl Worker {
         self.draining.set(true);
         for session in self.sessions.borrow().iter().flatten() {
             let mut s = session.borrow_mut();
-            if s.is_quiet() {
+            // Half a command is not waited for: its other half may never come.
+            if s.is_paid() {
                 s.client.kill();
             } else {
                 s.closing = true;

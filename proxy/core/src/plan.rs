@@ -357,9 +357,9 @@ fn compile_rule(
         AckRule::Count(need) => Rule::count(u32::from(*need), waited),
         AckRule::Majority => Rule::majority(waited),
         AckRule::All => Rule::all(waited),
-        AckRule::EachZoneMajority => Rule::any_of(vec![
-            zones(waited, topology).into_iter().map(|among| majority(among)).collect::<Vec<Threshold>>(),
-        ]),
+        AckRule::EachZoneMajority => {
+            Rule::any_of(vec![zones(waited, topology).into_iter().map(majority).collect::<Vec<Threshold>>()])
+        }
         AckRule::LocalZoneMajority => {
             let local = in_zone(waited, topology, &topology.local_zone);
             if local == 0 {

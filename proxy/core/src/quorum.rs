@@ -65,8 +65,7 @@ pub fn covers(rules: &[&Rule], replicas: usize, set: Mask) -> bool {
 
 fn largest_tolerated(replicas: usize, survives: impl Fn(Mask) -> bool) -> usize {
     let everyone: Mask = (1 << replicas) - 1;
-    let all_of_size =
-        |k: usize| (0..=everyone).filter(|set| set.count_ones() as usize == k).all(|set| survives(set));
+    let all_of_size = |k: usize| (0..=everyone).filter(|set| set.count_ones() as usize == k).all(&survives);
     (0..=replicas).take_while(|k| all_of_size(*k)).last().unwrap_or(0)
 }
 

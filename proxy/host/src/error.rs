@@ -31,9 +31,7 @@ pub enum Fault {
         limit_bytes: usize,
     },
     /// The guest's answer was larger than the host takes.
-    #[error(
-        "'{hook}' answered with more than {limit_bytes} bytes; make it smaller"
-    )]
+    #[error("'{hook}' answered with more than {limit_bytes} bytes; make it smaller")]
     TooMuch {
         /// Function that was called.
         hook: &'static str,

@@ -103,6 +103,8 @@ impl log::Host for State {
             return;
         }
         message.truncate(message.floor_char_boundary(self.log.line_bytes));
+        // A line of the log must not look like two, nor colour what follows.
+        let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let policy = self.policy.as_str();
         let level = match level {
             log::Level::Trace => Level::Trace,

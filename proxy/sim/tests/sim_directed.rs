@@ -128,7 +128,6 @@ fn half_fed(seed: u64, options: &Options) -> Outcome {
 }
 
 #[test]
-#[ignore = "the sequencer calls a replica in sync before its own barrier is committed"]
 fn a_backend_that_is_fed_does_not_remember_yet() {
     let options = Options { tail_entries: 200, ..Options::directed() };
     assert_kept(&options, half_fed);

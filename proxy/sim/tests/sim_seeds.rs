@@ -39,7 +39,6 @@ fn worlds(seed: u64) -> Options {
 }
 
 #[test]
-#[ignore = "the sequencer lets a read that waits for a replica be overtaken by its session's later writes"]
 fn a_read_is_not_overtaken_by_its_sessions_writes() {
     let (_, broken, _) = run(1, 30, Options::varied);
     assert_kept(&broken);

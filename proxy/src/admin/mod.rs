@@ -18,7 +18,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// Serves until the task is aborted. The address it ended up with, and the task.
-pub async fn serve(address: (&str, u16), metrics: Arc<Metrics>) -> std::io::Result<(SocketAddr, JoinHandle<()>)> {
+pub async fn serve(
+    address: (&str, u16),
+    metrics: Arc<Metrics>,
+) -> std::io::Result<(SocketAddr, JoinHandle<()>)> {
     let listener = TcpListener::bind(address).await?;
     let local = listener.local_addr()?;
     let routes = Router::new()
@@ -114,7 +117,9 @@ fn group_status(group: &GroupShared) -> GroupStatus {
 fn problem(view: &quorate_core::ordered::ReplicaView, told: String) -> String {
     use quorate_core::ordered::{ReplicaState, StaleReason};
     match view.state {
-        ReplicaState::Stale(StaleReason::TooFarBehind) => "it missed more than the log in memory holds".into(),
+        ReplicaState::Stale(StaleReason::TooFarBehind) => {
+            "it missed more than the log in memory holds".into()
+        }
         ReplicaState::Stale(StaleReason::Diverged) => "it has entries that are not on the group's log".into(),
         ReplicaState::Stale(StaleReason::Blank) => "it is blank although the group has a history".into(),
         _ => told,
@@ -137,7 +142,8 @@ async fn explain_live(State(metrics): State<Arc<Metrics>>, Query(question): Quer
         return (StatusCode::NOT_FOUND, "no such group\n").into_response();
     };
     let health = group.health.load();
-    let mut down: Vec<String> = question.down.split(',').filter(|d| !d.is_empty()).map(str::to_string).collect();
+    let mut down: Vec<String> =
+        question.down.split(',').filter(|d| !d.is_empty()).map(str::to_string).collect();
     for (i, view) in health.replicas.iter().enumerate() {
         if matches!(view.state.name(), "down" | "stale") {
             down.push(group.replica(i));

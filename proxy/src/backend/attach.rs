@@ -7,7 +7,7 @@ use super::call::Call;
 use crate::config::Backend;
 use crate::group::GroupShared;
 use quorate_core::ordered::{Attachment, Position};
-use quorate_wire::resp::{Reserved, Value, encode, tail};
+use quorate_wire::resp::{Reserved, Value, tail};
 use std::collections::{BTreeMap, HashSet};
 use tokio::net::TcpStream;
 use xxhash_rust::xxh3::xxh3_64;
@@ -205,11 +205,17 @@ fn command_names(answer: &Value) -> HashSet<String> {
 }
 
 /// Makes this owner the only one, unless a newer one is there already.
-async fn fence(call: &mut Call, group: &GroupShared, owner: &Owner, password: &str) -> Result<(), AttachError> {
+async fn fence(
+    call: &mut Call,
+    group: &GroupShared,
+    owner: &Owner,
+    password: &str,
+) -> Result<(), AttachError> {
     let key = group.reserved.epoch.as_bytes();
     for _ in 0..10 {
         let position = group.reserved.position.as_bytes();
-        let look = [vec![&b"WATCH"[..], key], vec![b"GET", key], vec![b"ACL", b"USERS"], vec![b"GET", position]];
+        let look =
+            [vec![&b"WATCH"[..], key], vec![b"GET", key], vec![b"ACL", b"USERS"], vec![b"GET", position]];
         let seen = call.ask_all(&look).await?;
         if let Some(error) = seen.iter().find_map(Value::error) {
             return Err(AttachError::Problem(permissions(&error)));
@@ -241,17 +247,19 @@ async fn take(
     let value = format!("{}:{}", owner.epoch, owner.id);
     let secret = format!(">{password}");
     let user = owner.user(&group.name);
-    let older: Vec<String> = users.iter().filter(|o| *o != owner).map(|o| o.user(&group.name)).collect();
-    let mut commands: Vec<Vec<&[u8]>> = vec![
-        vec![b"MULTI"],
-        vec![b"SET", group.reserved.epoch.as_bytes(), value.as_bytes()],
-        vec![b"ACL", b"SETUSER", user.as_bytes(), b"reset", b"on", secret.as_bytes(), b"~*", b"&*", b"+@all"],
-    ];
-    if !older.is_empty() {
+    // Our own user too: what an earlier connection of ours still has on the wire must not be applied
+    // after the position is read.
+    let before: Vec<String> = users.iter().map(|o| o.user(&group.name)).collect();
+    let mut commands: Vec<Vec<&[u8]>> =
+        vec![vec![b"MULTI"], vec![b"SET", group.reserved.epoch.as_bytes(), value.as_bytes()]];
+    if !before.is_empty() {
         let mut delete: Vec<&[u8]> = vec![b"ACL", b"DELUSER"];
-        delete.extend(older.iter().map(|user| user.as_bytes()));
+        delete.extend(before.iter().map(|user| user.as_bytes()));
         commands.push(delete);
     }
+    let set: [&[u8]; 9] =
+        [b"ACL", b"SETUSER", user.as_bytes(), b"reset", b"on", secret.as_bytes(), b"~*", b"&*", b"+@all"];
+    commands.push(set.to_vec());
     commands.push(vec![b"EXEC"]);
     let answers = call.ask_all(&commands).await?;
     let exec = answers.last().cloned().unwrap_or(Value::Null);
@@ -263,7 +271,12 @@ async fn take(
     }
 }
 
-async fn standing(call: &mut Call, keys: &Reserved, run_id: &str, want_tail: bool) -> Result<Attachment, String> {
+async fn standing(
+    call: &mut Call,
+    keys: &Reserved,
+    run_id: &str,
+    want_tail: bool,
+) -> Result<Attachment, String> {
     let position = keys.position.as_bytes();
     let mut asked: Vec<Vec<&[u8]>> = vec![vec![b"GET", position], vec![b"GET", keys.run.as_bytes()]];
     if want_tail {
@@ -308,11 +321,14 @@ async fn data(call: &mut Call, reserved: &Reserved) -> Result<Data, String> {
         let foreign = |key: &&&bytes::Bytes| !reserved.all().any(|own| own.as_bytes() == key.as_ref());
         let keys: Vec<_> = keys.iter().filter(foreign).collect();
         let asked: Vec<Vec<&[u8]>> =
-            keys.iter().flat_map(|key| [vec![&b"DUMP"[..], key], vec![b"PTTL", key]]).collect();
-        let answers = call.ask_all(&asked).await?;
-        for (key, pair) in keys.iter().zip(answers.chunks(2)) {
+            keys.iter().flat_map(|key| [vec![&b"TYPE"[..], key], vec![b"PTTL", key]]).collect();
+        let kinds = call.ask_all(&asked).await?;
+        let asked: Vec<Vec<&[u8]>> =
+            keys.iter().zip(kinds.chunks(2)).map(|(key, kind)| whole(&kind[0], key)).collect();
+        let values = call.ask_all(&asked).await?;
+        for ((key, kind), value) in keys.iter().zip(kinds.chunks(2)).zip(&values) {
             data.keys += 1;
-            data.digest = data.digest.wrapping_add(digest(key, pair));
+            data.digest = data.digest.wrapping_add(digest(key, kind, value));
         }
         cursor = next.bytes().map(|b| b.to_vec()).unwrap_or_default();
         if cursor == b"0" || cursor.is_empty() {
@@ -321,21 +337,49 @@ async fn data(call: &mut Call, reserved: &Reserved) -> Result<Data, String> {
     }
 }
 
-/// A volatile key counts by name and value; its deadline cannot be read exactly on every version.
-fn digest(key: &[u8], pair: &[Value]) -> u64 {
-    let mut text = Vec::new();
-    encode_part(key, &mut text);
-    // The last ten bytes of a dump are its version and checksum.
-    let dump = pair[0].bytes().map(|dump| &dump[..dump.len().saturating_sub(10)]).unwrap_or_default();
-    encode_part(dump, &mut text);
-    text.push(u8::from(matches!(pair.get(1), Some(Value::Integer(ms)) if *ms >= 0)));
+/// The command that reads the whole value of a key of this type.
+fn whole<'a>(kind: &Value, key: &'a [u8]) -> Vec<&'a [u8]> {
+    match kind.text().unwrap_or_default() {
+        "string" => vec![b"GET", key],
+        "list" => vec![b"LRANGE", key, b"0", b"-1"],
+        "set" => vec![b"SMEMBERS", key],
+        "zset" => vec![b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"],
+        "hash" => vec![b"HGETALL", key],
+        "stream" => vec![b"XRANGE", key, b"-", b"+"],
+        _ => vec![b"DUMP", key],
+    }
+}
+
+/// Name, type, whether there is a deadline (it cannot be read exactly on every version), and value.
+/// Servers give sets and hashes in orders of their own, so their members are summed up.
+fn digest(key: &[u8], kind: &[Value], value: &Value) -> u64 {
+    let kind_name = kind[0].text().unwrap_or_default();
+    let volatile = u8::from(matches!(kind.get(1), Some(Value::Integer(ms)) if *ms >= 0));
+    let of_value = match kind_name {
+        "set" => value.items().iter().map(hash).fold(0, u64::wrapping_add),
+        "hash" => value.items().chunks(2).map(|pair| ordered(pair)).fold(0, u64::wrapping_add),
+        _ => hash(value),
+    };
+    let mut text = of_value.to_le_bytes().to_vec();
+    text.push(volatile);
+    text.extend_from_slice(kind_name.as_bytes());
+    text.push(0);
+    text.extend_from_slice(key);
     xxh3_64(&text)
 }
 
-fn encode_part(part: &[u8], out: &mut Vec<u8>) {
-    let mut buf = bytes::BytesMut::new();
-    encode::bulk(part, &mut buf);
-    out.extend_from_slice(&buf);
+fn hash(value: &Value) -> u64 {
+    match value {
+        Value::Array(items) => ordered(items),
+        Value::Integer(n) => xxh3_64(&n.to_le_bytes()),
+        other => xxh3_64(other.bytes().map_or(&[], |bytes| bytes.as_ref())),
+    }
+}
+
+fn ordered(items: &[Value]) -> u64 {
+    items.iter().fold(items.len() as u64, |sum, item| {
+        sum.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash(item)
+    })
 }
 
 #[cfg(test)]

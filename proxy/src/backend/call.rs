@@ -50,7 +50,12 @@ impl Call {
     }
 
     async fn login(&mut self, backend: &Backend) -> Result<(), String> {
-        let Some(password) = &backend.password else { return Ok(()) };
+        let Some(password) = &backend.password else {
+            return match &backend.username {
+                Some(user) => Err(format!("the user '{user}' is configured without a password")),
+                None => Ok(()),
+            };
+        };
         let password = password.expose().as_bytes();
         let answer = match &backend.username {
             Some(user) => self.ask(&[b"AUTH", user.as_bytes(), password]).await?,

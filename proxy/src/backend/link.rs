@@ -19,10 +19,23 @@ const SLICES: usize = 64;
 type Rejected = Vec<(u32, Bytes)>;
 
 enum Expect {
-    Transaction { reader: TransactionReader, entries: Vec<Arc<Entry>>, rejected: Rejected },
-    Read { left: u32, scanner: Scanner, at: usize, environment: bool, lost: bool },
+    Transaction {
+        reader: TransactionReader,
+        entries: Vec<Arc<Entry>>,
+        rejected: Rejected,
+    },
+    Read {
+        left: u32,
+        scanner: Scanner,
+        at: usize,
+        environment: bool,
+        lost: bool,
+    },
     /// Commands of our own whose replies nobody waits for.
-    Aside { left: u32, scanner: Scanner },
+    Aside {
+        left: u32,
+        scanner: Scanner,
+    },
 }
 
 /// The ordered connection to one backend; outlives reconnects.
@@ -35,6 +48,7 @@ pub struct Link {
     writing: Cell<bool>,
     dialect: Cell<u8>,
     low_water_mark: Cell<usize>,
+    moved: Cell<bool>,
     run_id: RefCell<String>,
     closed: Cell<Option<&'static str>>,
     close: Notify,
@@ -52,6 +66,7 @@ impl Link {
             writing: Cell::new(false),
             dialect: Cell::new(2),
             low_water_mark: Cell::new(1),
+            moved: Cell::new(false),
             run_id: RefCell::default(),
             closed: Cell::new(None),
             close: Notify::new(),
@@ -96,6 +111,11 @@ impl Link {
         self.socket.borrow_mut().take();
         self.outgoing.borrow_mut().clear();
         self.expected.borrow_mut().clear();
+    }
+
+    /// Did bytes move since this was asked last?
+    pub fn take_moved(&self) -> bool {
+        self.moved.replace(false)
     }
 
     /// Is nothing expected back?
@@ -151,7 +171,9 @@ impl Link {
             Some(Expect::Transaction { reader, .. }) => reader.at_least(have),
             _ => 1,
         };
-        if let Some(socket) = self.socket.borrow().as_ref().filter(|_| self.low_water_mark.replace(bytes) != bytes) {
+        if let Some(socket) =
+            self.socket.borrow().as_ref().filter(|_| self.low_water_mark.replace(bytes) != bytes)
+        {
             let stream: &tokio::net::TcpStream = (**socket).as_ref();
             super::lowat::set_low_water_mark(std::os::fd::AsFd::as_fd(stream), bytes);
         }
@@ -200,6 +222,7 @@ impl Link {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
+            self.moved.set(true);
             while let Some(first) = outgoing.front_mut() {
                 if written < first.len() {
                     bytes::Buf::advance(first, written);
@@ -214,6 +237,7 @@ impl Link {
 
     /// Turns what was read into events. Takes whole replies from the front of `buf`.
     pub fn receive(self: &Rc<Self>, buf: &mut BytesMut, events: &mut Vec<Event>) -> Result<(), ReplyError> {
+        self.moved.set(true);
         let received = self.take_replies(buf, events);
         self.set_patience(buf.len());
         received
@@ -251,7 +275,9 @@ impl Link {
                 }
                 Expect::Transaction { reader, .. } => {
                     let Some(outcome) = reader.read(buf)? else { return Ok(()) };
-                    let Some(Expect::Transaction { entries, rejected, .. }) = expected.pop_front() else { continue };
+                    let Some(Expect::Transaction { entries, rejected, .. }) = expected.pop_front() else {
+                        continue;
+                    };
                     drop(expected);
                     self.transacted(outcome, entries, rejected, events)?;
                 }
@@ -270,7 +296,8 @@ impl Link {
         let replica = self.replica;
         match outcome {
             Outcome::Applied(replies) => {
-                let replies = if rejected.is_empty() { replies } else { splice(&entries, &replies, &rejected) };
+                let replies =
+                    if rejected.is_empty() { replies } else { splice(&entries, &replies, &rejected) };
                 events.push(Event::Applied { replica, replies });
             }
             Outcome::Refused(error) => {
@@ -296,7 +323,12 @@ impl Link {
 
     /// Sends the entries again without the commands that the backend does not accept: their
     /// errors are their replies, and nothing of the first try was applied.
-    fn without(self: &Rc<Self>, entries: Vec<Arc<Entry>>, before: Rejected, more: Rejected) -> Result<(), ReplyError> {
+    fn without(
+        self: &Rc<Self>,
+        entries: Vec<Arc<Entry>>,
+        before: Rejected,
+        more: Rejected,
+    ) -> Result<(), ReplyError> {
         let commands = commands(&entries);
         let total = commands.len() as u32;
         if !before.is_empty() || more.iter().any(|(n, _)| *n >= total) {
@@ -322,7 +354,8 @@ fn commands(entries: &[Arc<Entry>]) -> Vec<Bytes> {
         let mut whole = BytesMut::with_capacity(entry.len());
         entry.payload.iter().for_each(|part| whole.extend_from_slice(part));
         let mut rest = whole.freeze();
-        let limits = Limits { bulk: usize::MAX >> 1, args: usize::MAX >> 1, inline: 64, frame: usize::MAX >> 1 };
+        let limits =
+            Limits { bulk: usize::MAX >> 1, args: usize::MAX >> 1, inline: 64, frame: usize::MAX >> 1 };
         let mut decoder = Decoder::default();
         while let Ok(Some(frame)) = decoder.next(&rest, &limits) {
             found.push(rest.split_to(frame.len));

@@ -27,17 +27,21 @@ const READ_SPACE: usize = 64 << 10;
 /// Why a connection to a stale replica is given up.
 const STALE: &str = "it is stale, and is looked at anew";
 
+/// Why a connection to a backend that waits for others is given up.
+const COMPARED: &str = "the backends hold different data, and are compared anew";
+
 /// What the backends of one group know of each other while they attach.
-#[derive(Default)]
 pub struct Peers {
     commands: RefCell<Vec<Option<HashSet<String>>>>,
     data: RefCell<Vec<Option<Data>>>,
+    links: Vec<Rc<Link>>,
 }
 
 impl Peers {
-    /// For `count` backends.
-    pub fn new(count: usize) -> Self {
-        Self { commands: RefCell::new(vec![None; count]), data: RefCell::new(vec![None; count]) }
+    /// For the backends behind these links.
+    pub fn new(links: Vec<Rc<Link>>) -> Self {
+        let count = links.len();
+        Self { commands: RefCell::new(vec![None; count]), data: RefCell::new(vec![None; count]), links }
     }
 
     /// Enters what a backend has, and works out what some backend lacks.
@@ -48,18 +52,22 @@ impl Peers {
         shared.missing.store(Arc::new(Missing::new(|command| lacks(command.name))));
     }
 
-    /// Backends without a position must hold the same data before a log begins over it.
+    /// Backends without a position must hold the same data before a log begins over it. Where they do not,
+    /// all of them are looked at anew, for any may be the one that is mended.
     fn compare(&self, replica: usize, data: Option<Data>) -> Result<(), String> {
         let mut all = self.data.borrow_mut();
         all[replica] = data;
-        let known: Vec<Data> = all.iter().flatten().copied().collect();
-        let (Some(own), Some(other)) = (data, known.iter().find(|d| Some(**d) != data)) else { return Ok(()) };
-        let counts = (own.keys, other.keys);
-        all.iter_mut().for_each(|d| *d = None);
+        let Some(own) = data else { return Ok(()) };
+        let Some(other) = all.iter().flatten().copied().find(|other| *other != own) else { return Ok(()) };
+        for (link, known) in self.links.iter().zip(all.iter_mut()) {
+            if known.take().is_some() {
+                link.close(COMPARED);
+            }
+        }
         Err(format!(
             "the backends hold different data ({} keys here, {} on another); empty them, or make them equal with \
              'REPLICAOF' of the one to keep and then 'REPLICAOF NO ONE'",
-            counts.0, counts.1
+            own.keys, other.keys
         ))
     }
 }
@@ -96,8 +104,13 @@ impl Attendant {
                     let since = Instant::now();
                     let why = self.serve(attached).await;
                     self.note(&why);
-                    if why != STALE {
-                        tracing::warn!(group = self.shared.name, replica = self.backend.name, why, "lost a backend");
+                    if why != STALE && why != COMPARED {
+                        tracing::warn!(
+                            group = self.shared.name,
+                            replica = self.backend.name,
+                            why,
+                            "lost a backend"
+                        );
                     }
                     if since.elapsed() > LONGEST_WAIT {
                         wait = FIRST_WAIT;
@@ -110,9 +123,15 @@ impl Attendant {
                 }
                 Err(AttachError::Problem(problem)) => {
                     self.note(&problem);
+                    self.driver.borrow_mut().run([Event::Unreachable { replica: self.replica }]);
                     // The same problem once; then silence until it changes.
                     if problem != last_problem {
-                        tracing::warn!(group = self.shared.name, replica = self.backend.name, problem, "cannot attach");
+                        tracing::warn!(
+                            group = self.shared.name,
+                            replica = self.backend.name,
+                            problem,
+                            "cannot attach"
+                        );
                         last_problem = problem;
                     }
                 }

@@ -44,11 +44,14 @@ pub(super) fn main(args: Args, format: Format) -> Exit {
             exit = Exit::Config;
         }
         match format {
-            Format::Json => println!("{:#}", json!({
-                "file": file.display().to_string(),
-                "problems": report.json(),
-                "groups": proven.iter().map(json_of).collect::<Vec<_>>(),
-            })),
+            Format::Json => println!(
+                "{:#}",
+                json!({
+                    "file": file.display().to_string(),
+                    "problems": report.json()["problems"],
+                    "groups": proven.iter().map(json_of).collect::<Vec<_>>(),
+                })
+            ),
             Format::Text => {
                 eprint!("{}", report.text(colour()));
                 proven.iter().for_each(|proven| print!("{}", text_of(proven)));
@@ -94,23 +97,32 @@ fn examine_group(host: &Host, config: &Config, group: &Group, report: &mut Repor
     let mut rules: Vec<String> = built.table.plans().iter().map(|p| p.write.describe(name)).collect();
     rules.dedup();
     let proof = prove_table(&built.table, group.replicas.len());
-    Some(Proven { group: group.name.clone(), policy: policy.label(), digest: built.table_digest, rules, proof })
+    Some(Proven {
+        group: group.name.clone(),
+        policy: policy.label(),
+        digest: built.table_digest,
+        rules,
+        proof,
+    })
 }
 
 fn policy_problem(group: &Group, error: &PolicyError) -> Problem {
     match error {
-        PolicyError::Host(HostError::Disjoint { one, other, .. }) => {
-            Problem::error("C302", format!("two write quorums share no replica: {one} and {other}"))
-                .at(group.at.write_quorum)
-                .label("these quorums can disagree")
-                .help(format!(
-                    "wait for more replicas, for example write-quorum = {}; or accept it with weak-writes = true: \
+        PolicyError::Host(HostError::Disjoint { one, other, .. }) => Problem::error(
+            "C302",
+            format!("two write quorums share no replica: {one} and {other}"),
+        )
+        .at(group.at.write_quorum)
+        .label("these quorums can disagree")
+        .help(format!(
+            "wait for more replicas, for example write-quorum = {}; or accept it with weak-writes = true: \
                      then every replica is needed to take over, and losing one may lose acknowledged writes",
-                    group.replicas.len() / 2 + 1
-                ))
-        }
+            group.replicas.len() / 2 + 1
+        )),
         PolicyError::Digest { .. } => Problem::error("C303", error.to_string()).at(group.at.policy),
-        PolicyError::Host(HostError::NotPure { .. }) => Problem::error("C304", error.to_string()).at(group.at.policy),
+        PolicyError::Host(HostError::NotPure { .. }) => {
+            Problem::error("C304", error.to_string()).at(group.at.policy)
+        }
         _ => Problem::error("C301", error.to_string()).at(group.at.policy),
     }
 }
@@ -123,7 +135,8 @@ fn hold(expectation: &Expectation, table: &Table, group: &Group, report: &mut Re
         Ok(explained) => explained,
         Err(problem) => return report.add(Problem::error("C305", problem).at(expectation.at.request)),
     };
-    let applied = explained.plan.as_ref().map_or(explained.carried == "local", |plan| plan.fate == Fate::Applied);
+    let applied =
+        explained.plan.as_ref().map_or(explained.carried == "local", |plan| plan.fate == Fate::Applied);
     let outcome = if applied { Outcome::Applied } else { Outcome::Refused };
     if outcome != expectation.outcome {
         let message = format!("'{}' does not hold: {}", expectation.name, explained.summary);
@@ -131,8 +144,12 @@ fn hold(expectation: &Expectation, table: &Table, group: &Group, report: &mut Re
     }
     let hints = explained.plan.map(|plan| plan.hints).unwrap_or_default();
     if let Some(expected) = expectation.hints.as_ref().filter(|expected| **expected != hints) {
-        let message =
-            format!("'{}' does not hold: owed to [{}], not to [{}]", expectation.name, hints.join(", "), expected.join(", "));
+        let message = format!(
+            "'{}' does not hold: owed to [{}], not to [{}]",
+            expectation.name,
+            hints.join(", "),
+            expected.join(", ")
+        );
         report.add(Problem::error("C305", message).at(expectation.at.hints));
     }
 }

@@ -64,7 +64,9 @@ async fn play(args: &Args, dir: &Path) -> Exit {
         Err(error) => return run::failed(&error),
     };
     let admin = admin::serve(("127.0.0.1", args.admin_port), proxy.metrics.clone()).await;
-    let Ok((admin, _)) = admin.inspect_err(|error| eprintln!("quorate: port {} for admin: {error}", args.admin_port)) else {
+    let Ok((admin, _)) =
+        admin.inspect_err(|error| eprintln!("quorate: port {} for admin: {error}", args.admin_port))
+    else {
         return Exit::Unreachable;
     };
     let serving = async {
@@ -89,12 +91,22 @@ async fn play(args: &Args, dir: &Path) -> Exit {
 }
 
 fn introduce(backends: &Backends, port: u16, admin: u16) {
-    println!("Quorate is running: 3 backends ({}), every write on all of them, answered by 2.\n", backends.what);
+    println!(
+        "Quorate is running: 3 backends ({}), every write on all of them, answered by 2.\n",
+        backends.what
+    );
     for (i, address) in backends.addresses.iter().enumerate() {
-        let pid = backends.children.get(i).and_then(Child::id).map(|pid| format!("  pid {pid}")).unwrap_or_default();
+        let pid = backends
+            .children
+            .get(i)
+            .and_then(Child::id)
+            .map(|pid| format!("  pid {pid}"))
+            .unwrap_or_default();
         println!("  r{}     redis://{address}{pid}", i + 1);
     }
-    println!("  proxy  redis://127.0.0.1:{port}\n  admin  http://127.0.0.1:{admin}/status\n\nTry, in another terminal:\n");
+    println!(
+        "  proxy  redis://127.0.0.1:{port}\n  admin  http://127.0.0.1:{admin}/status\n\nTry, in another terminal:\n"
+    );
     let victim = backends.children.first().and_then(Child::id);
     let first = &backends.addresses[0];
     println!("  1. Write through the proxy:      redis-cli -p {port} SET greeting hello");
@@ -103,9 +115,13 @@ fn introduce(backends: &Backends, port: u16, admin: u16) {
         Some(pid) => println!(
             "  3. Kill a backend, keep writing: kill -9 {pid}; redis-cli -p {port} SET greeting again"
         ),
-        None => println!("  3. See where a write goes:       curl 'http://127.0.0.1:{admin}/explain?request=SET+k+v'"),
+        None => println!(
+            "  3. See where a write goes:       curl 'http://127.0.0.1:{admin}/explain?request=SET+k+v'"
+        ),
     }
-    println!("\nThen look at the state:            quorate status --at 127.0.0.1:{admin}\nCtrl-C stops everything.");
+    println!(
+        "\nThen look at the state:            quorate status --at 127.0.0.1:{admin}\nCtrl-C stops everything."
+    );
 }
 
 fn config(args: &Args, dir: &Path, addresses: &[Address]) -> Config {
@@ -126,7 +142,8 @@ async fn start_backends(embedded: bool, dir: &Path) -> Result<Backends, String> 
     let Some(program) = found else {
         let mut addresses = Vec::new();
         for seed in 0..REPLICAS as u64 {
-            let address = embedded::start(seed).await.map_err(|error| format!("no port for a backend: {error}"))?;
+            let address =
+                embedded::start(seed).await.map_err(|error| format!("no port for a backend: {error}"))?;
             addresses.push(Address::new("127.0.0.1", address.port()));
         }
         let what = "embedded in-process stores: no redis-server or valkey-server on the PATH".to_string();

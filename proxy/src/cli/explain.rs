@@ -54,7 +54,13 @@ pub struct Explained {
 }
 
 /// Explains a request; an error is a sentence.
-pub fn explain(request: &str, group: &str, table: &Table, replicas: &[String], down: &[String]) -> Result<Explained, String> {
+pub fn explain(
+    request: &str,
+    group: &str,
+    table: &Table,
+    replicas: &[String],
+    down: &[String],
+) -> Result<Explained, String> {
     let down = mask(replicas, down)?;
     let line = format!("{request}\r\n");
     let mut decoder = Decoder::default();
@@ -68,7 +74,9 @@ pub fn explain(request: &str, group: &str, table: &Table, replicas: &[String], d
     let class = command::op_class(known, args);
     let carry = command::classify(known, args);
     let mut keys = Vec::new();
-    command::keys(known, args, &mut |key| keys.push((String::from_utf8_lossy(key).into_owned(), command::slot(key))));
+    command::keys(known, args, &mut |key| {
+        keys.push((String::from_utf8_lossy(key).into_owned(), command::slot(key)))
+    });
     let mut explained = Explained {
         request: request.to_string(),
         command: known.name.replace('|', " ").to_uppercase(),
@@ -173,7 +181,8 @@ fn offline(args: &Args) -> Result<Explained, (String, Exit)> {
     let policy = GroupPolicy::load(&host, group).map_err(|error| unusable(&error))?;
     let view = topology(&config, group);
     let table = policy.check(&view).map_err(|error| unusable(&error))?.table;
-    explain(&args.request, &group.name, &table, &group.replicas, &args.down).map_err(|problem| (problem, Exit::No))
+    explain(&args.request, &group.name, &table, &group.replicas, &args.down)
+        .map_err(|problem| (problem, Exit::No))
 }
 
 fn live(args: &Args, at: &str) -> Result<Explained, (String, Exit)> {
@@ -211,7 +220,9 @@ fn from_json(value: &serde_json::Value) -> Option<Explained> {
             reasons: list(plan, "reasons")?,
         })
     };
-    let key = |k: &serde_json::Value| Some((k.get(0)?.as_str()?.to_string(), u16::try_from(k.get(1)?.as_u64()?).ok()?));
+    let key = |k: &serde_json::Value| {
+        Some((k.get(0)?.as_str()?.to_string(), u16::try_from(k.get(1)?.as_u64()?).ok()?))
+    };
     Some(Explained {
         request: text(value, "request")?,
         command: text(value, "command")?,

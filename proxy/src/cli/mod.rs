@@ -51,7 +51,11 @@ Examples:
   quorate status --at 127.0.0.1:7070";
 
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, about = "Replicates every write to N unmodified servers under a quorum rule")]
+#[command(
+    name = "quorate",
+    version,
+    about = "Replicates every write to N unmodified servers under a quorum rule"
+)]
 #[command(after_help = AFTER, max_term_width = 100)]
 struct Cli {
     /// How answers are printed

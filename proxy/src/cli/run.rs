@@ -69,7 +69,8 @@ pub(super) fn failed(error: &StartError) -> Exit {
 
 /// Waits for SIGTERM or SIGINT.
 pub(super) async fn stop_signal() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

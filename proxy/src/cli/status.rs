@@ -95,7 +95,10 @@ fn text(status: &Value) -> String {
         for replica in group["replicas"].as_array().into_iter().flatten() {
             let (name, state) = (word(&replica["name"]), word(&replica["state"]));
             let server = format!("{} {}", word(&replica["server"]), word(&replica["address"]));
-            out += &format!("  {name:<10} {state:<8} applied {:<8} owed {:<6} {server}\n", replica["applied"], replica["lag"]);
+            out += &format!(
+                "  {name:<10} {state:<8} applied {:<8} owed {:<6} {server}\n",
+                replica["applied"], replica["lag"]
+            );
             let problem = word(&replica["problem"]);
             if !problem.is_empty() {
                 out += &format!("             {problem}\n");

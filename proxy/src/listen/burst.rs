@@ -7,6 +7,8 @@ use std::sync::Arc;
 /// A burst takes no further command beyond these, so that entries can be cut between bursts.
 const BURST_COMMANDS: u32 = 128;
 const BURST_BYTES: usize = 32 << 10;
+/// Replies to reads may be large, and those of one burst are held together.
+const BURST_READS: u32 = 32;
 /// Commands from this size on are passed on as they lie in the read buffer.
 pub const LARGE: usize = 32 << 10;
 
@@ -61,7 +63,8 @@ impl Outbox {
     #[inline]
     pub fn extend(&mut self, session: u32, ticket: u64, kind: Kind, command: &[u8]) -> bool {
         let Some(last) = self.drafts.last_mut() else { return false };
-        let fits = last.commands < BURST_COMMANDS && last.range.1 - last.range.0 + command.len() <= BURST_BYTES;
+        let most = if kind.access == Access::Read { BURST_READS } else { BURST_COMMANDS };
+        let fits = last.commands < most && last.range.1 - last.range.0 + command.len() <= BURST_BYTES;
         if last.session != session || last.ticket != ticket || last.kind != kind || kind.stamp || !fits {
             return false;
         }

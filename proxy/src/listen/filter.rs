@@ -33,7 +33,9 @@ pub fn apply(shape: &Shape, reply: Bytes) -> Bytes {
     match changed {
         Some(bytes) => bytes,
         // A burst of several commands must still end as one reply.
-        None if *shape == Shape::Hide(Filter::DbSize) || *shape == Shape::Hide(Filter::RandomKey) => first(&reply),
+        None if *shape == Shape::Hide(Filter::DbSize) || *shape == Shape::Hide(Filter::RandomKey) => {
+            first(&reply)
+        }
         None => reply,
     }
 }

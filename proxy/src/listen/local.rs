@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 /// Answers a local command.
 pub fn answer(worker: &Worker, s: &mut Session, what: Local, args: Args) {
     match what {
+        Local::Ping if args.len() > 2 => s.error("ERR wrong number of arguments for 'ping' command"),
         Local::Ping => match args.get(1) {
             None => ok(s, "+PONG\r\n"),
             Some(text) => bulk(s, text),
@@ -247,7 +248,9 @@ fn client(worker: &Worker, s: &mut Session, args: Args) {
 }
 
 fn set_info(s: &mut Session, args: Args) {
-    let (Some(attribute), Some(value)) = (args.get(2), args.get(3)) else { return s.error("ERR syntax error") };
+    let (Some(attribute), Some(value)) = (args.get(2), args.get(3)) else {
+        return s.error("ERR syntax error");
+    };
     let value_text = String::from_utf8_lossy(value).into_owned();
     let name = String::from_utf8_lossy(attribute).to_lowercase();
     if !printable(value) {
@@ -266,7 +269,8 @@ fn list(worker: &Worker, s: &mut Session, args: Args, now_ms: u64) {
     match (args.get(2), args.get(3)) {
         (None, _) => {}
         (Some(option), Some(_)) if is(option, "id") => {
-            let ids: Option<Vec<u64>> = args.from(3).map(|id| number(id).and_then(|n| u64::try_from(n).ok())).collect();
+            let ids: Option<Vec<u64>> =
+                args.from(3).map(|id| number(id).and_then(|n| u64::try_from(n).ok())).collect();
             match ids {
                 Some(ids) => wanted = Some(ids),
                 None => return s.error("ERR Invalid client ID"),
@@ -342,7 +346,8 @@ fn kill_one(s: &mut Session, victim: &Client) {
 pub fn info_lines(worker: &Worker, s: &Session) -> String {
     let group = &s.port.group;
     let health = group.health.load();
-    let in_sync = health.replicas.iter().filter(|r| r.state == quorate_core::ordered::ReplicaState::InSync).count();
+    let in_sync =
+        health.replicas.iter().filter(|r| r.state == quorate_core::ordered::ReplicaState::InSync).count();
     format!(
         "process_id:{}\ntcp_port:{}\nconnected_clients:{}\nuptime_in_seconds:{}\nrole:master\nconnected_slaves:0\n\
          config_file:\nexecutable:quorate\nquorate_version:{}\nquorate_group:{}\nquorate_epoch:{}\nquorate_replicas:{}\n\

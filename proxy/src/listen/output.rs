@@ -57,7 +57,11 @@ impl Output {
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let count = self.chunks.len().min(SLICES);
-                self.chunks.iter().take(SLICES).enumerate().for_each(|(i, chunk)| slices[i] = IoSlice::new(chunk));
+                self.chunks
+                    .iter()
+                    .take(SLICES)
+                    .enumerate()
+                    .for_each(|(i, chunk)| slices[i] = IoSlice::new(chunk));
                 socket.try_write_vectored(&slices[..count])
             };
             match written {

@@ -20,10 +20,17 @@ impl Worker {
         }
         let command = match command::resolve(args) {
             Ok(command) => command,
+            Err(_) if is_web(&args[0]) => {
+                tracing::warn!(client = s.client.id, "closed a client that speaks HTTP");
+                s.closing = true;
+                return s.client.kill();
+            }
             Err(error) => return self.unresolved(s, &error),
         };
         let carry = command::classify(command, args);
-        if !s.trusted && !matches!(carry, Carry::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset)) {
+        if !s.trusted
+            && !matches!(carry, Carry::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
+        {
             return s.error("NOAUTH Authentication required.");
         }
         let group = &self.groups[s.port.group.index];
@@ -32,7 +39,9 @@ impl Worker {
             return self.unresolved(s, &CommandError::unknown(args));
         }
         match carry {
-            Carry::Local(Local::Command) => self.order(s, Access::Read, command, args, Payload::Copy(raw), false),
+            Carry::Local(Local::Command) => {
+                self.order(s, Access::Read, command, args, Payload::Copy(raw), false)
+            }
             Carry::Local(Local::Info) => self.info(s, command, args, raw),
             Carry::Local(what) => {
                 self.counters.local();
@@ -72,7 +81,15 @@ impl Worker {
 
     /// Puts a command into the outbox, in the session's open burst where it fits.
     #[inline]
-    fn order(&self, s: &mut Session, access: Access, command: &'static Command, args: Args, payload: Payload, stamp: bool) {
+    fn order(
+        &self,
+        s: &mut Session,
+        access: Access,
+        command: &'static Command,
+        args: Args,
+        payload: Payload,
+        stamp: bool,
+    ) {
         let group = &self.groups[s.port.group.index];
         let outbox = &mut *group.outbox.borrow_mut();
         let mut reserved = false;
@@ -82,7 +99,7 @@ impl Worker {
             outbox.bucket(command::key_hash(key) as u16);
             keys += 1;
         });
-        if reserved {
+        if reserved || reaches_reserved(command, args) {
             return s.error("NOPERM keys that begin with '__quorate:' belong to the proxy");
         }
         let class = command::op_class(command, args);
@@ -106,7 +123,13 @@ impl Worker {
 
     /// The plan's number, from the table or from the policy's decider.
     #[inline]
-    fn plan(&self, s: &Session, command: &'static Command, class: OpClass, args: Args) -> Result<u16, String> {
+    fn plan(
+        &self,
+        s: &Session,
+        command: &'static Command,
+        class: OpClass,
+        args: Args,
+    ) -> Result<u16, String> {
         let group = &self.groups[s.port.group.index];
         let mut routing = group.routing.borrow_mut();
         let routing = routing.load();
@@ -121,7 +144,9 @@ impl Worker {
             ASK => {
                 let asked = Asked { command, class, args, client: &s.client };
                 let decided = self.decide(group, asked)?;
-                routing.number(decided).ok_or_else(|| "NOTAPPLIED the policy decided for a plan that does not exist".into())
+                routing
+                    .number(decided)
+                    .ok_or_else(|| "NOTAPPLIED the policy decided for a plan that does not exist".into())
             }
             REJECT => Err(format!("NOPERM the policy rejects {} requests", class.name())),
             _ => Err("NOTAPPLIED the policy names a plan that does not exist".into()),
@@ -153,7 +178,15 @@ impl Worker {
         self.shaped(s, command, args, Bytes::copy_from_slice(raw), 1, Shape::Info(own));
     }
 
-    fn shaped(&self, s: &mut Session, command: &'static Command, args: Args, payload: Bytes, commands: u32, shape: Shape) {
+    fn shaped(
+        &self,
+        s: &mut Session,
+        command: &'static Command,
+        args: Args,
+        payload: Bytes,
+        commands: u32,
+        shape: Shape,
+    ) {
         let class = command::op_class(command, args);
         let plan = match self.plan(s, command, OpClass::Read, args) {
             Ok(plan) => plan,
@@ -167,6 +200,23 @@ impl Worker {
         s.open_burst = None;
         self.schedule();
     }
+}
+
+/// A browser that was tricked into speaking to this port must not get a command through.
+fn is_web(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
+/// `SORT … BY` and `GET` read keys by pattern.
+fn reaches_reserved(command: &Command, args: Args) -> bool {
+    let sorts = matches!(command.name, "sort" | "sort_ro");
+    sorts
+        && args.from(2).any(|pattern| {
+            let prefix = pattern.split(|b| *b == b'*').next().unwrap_or_default();
+            pattern.contains(&b'*')
+                && !prefix.is_empty()
+                && (RESERVED_PREFIX.starts_with(prefix) || prefix.starts_with(RESERVED_PREFIX))
+        })
 }
 
 fn payload<'a>(raw: &'a [u8], own: Option<&Bytes>) -> Payload<'a> {

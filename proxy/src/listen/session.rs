@@ -70,7 +70,13 @@ pub struct Session {
 
 impl Session {
     /// A session whose tickets begin at `first_ticket`.
-    pub fn new(number: u32, client: Arc<Client>, port: Arc<Port>, socket: OwnedWriteHalf, first_ticket: u64) -> Self {
+    pub fn new(
+        number: u32,
+        client: Arc<Client>,
+        port: Arc<Port>,
+        socket: OwnedWriteHalf,
+        first_ticket: u64,
+    ) -> Self {
         let trusted = port.password.is_none();
         Self {
             number,
@@ -140,6 +146,11 @@ impl Session {
         self.slots.is_empty() && self.output.is_empty() && self.partial.is_none()
     }
 
+    /// Nothing is owed to it.
+    pub fn is_paid(&self) -> bool {
+        self.slots.is_empty() && self.output.is_empty()
+    }
+
     fn is_full(&self) -> bool {
         self.slots.len() >= MAX_SLOTS || self.output.len() >= MAX_UNSENT
     }
@@ -183,7 +194,11 @@ fn settle(s: &mut Session) {
 
 fn check_limit(s: &Session) {
     if s.output.len() > s.port.output_limit && !s.client.is_killed() {
-        tracing::warn!(client = s.client.id, bytes = s.output.len(), "closed a client that does not read its replies");
+        tracing::warn!(
+            client = s.client.id,
+            bytes = s.output.len(),
+            "closed a client that does not read its replies"
+        );
         s.client.kill();
     }
 }
@@ -217,7 +232,11 @@ enum Turn {
 
 /// Serves one client until it leaves.
 pub async fn run(worker: Rc<Worker>, stream: TcpStream, port: Arc<Port>) {
-    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
+    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+        // Gone before it was served.
+        port.clients.fetch_sub(1, Ordering::Relaxed);
+        return;
+    };
     // Replies are written whole; waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
     let client = worker.registry.enter(peer, local, worker.clock.now_us() / 1000);
@@ -274,7 +293,12 @@ fn poll_read(
 }
 
 /// Reads into the worker's own buffer: a client at rest owns none.
-fn poll_fresh(worker: &Worker, s: &mut Session, reader: &mut OwnedReadHalf, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn poll_fresh(
+    worker: &Worker,
+    s: &mut Session,
+    reader: &mut OwnedReadHalf,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     let scratch = &mut *worker.scratch.borrow_mut();
     let mut space = ReadBuf::new(scratch);
     ready!(Pin::new(reader).poll_read(cx, &mut space))?;
@@ -327,8 +351,12 @@ fn poll_partial(
             Ok(Some(frame)) => {
                 let bytes = partial.buf.split_to(frame.len).freeze();
                 match frame.inline {
-                    Some(inline) => worker.request(s, &inline, Args::new(&inline, partial.decoder.spans()), None),
-                    None => worker.request(s, &bytes, Args::new(&bytes, partial.decoder.spans()), Some(&bytes)),
+                    Some(inline) => {
+                        worker.request(s, &inline, Args::new(&inline, partial.decoder.spans()), None)
+                    }
+                    None => {
+                        worker.request(s, &bytes, Args::new(&bytes, partial.decoder.spans()), Some(&bytes))
+                    }
                 }
             }
             Ok(None) => {

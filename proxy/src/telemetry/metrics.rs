@@ -120,7 +120,8 @@ impl Metrics {
             .collect();
         let count = buckets.iter().map(|(_, n)| n).sum();
         let help = "Time from reading a burst of requests to its answer";
-        let mut family = encoder.encode_descriptor("quorate_request_seconds", help, None, MetricType::Histogram)?;
+        let mut family =
+            encoder.encode_descriptor("quorate_request_seconds", help, None, MetricType::Histogram)?;
         family.encode_histogram::<NoLabelSet>(self.sum(|w| &w.latency_us) / 1e6, count, &buckets, None)
     }
 }
@@ -142,7 +143,12 @@ impl Collector for Collected {
         gauge(e, "quorate_serving", "1 while the group serves", serving)?;
         let writable = m.by_group(|g| flag(g.health.load().writable));
         gauge(e, "quorate_writable", "1 while a write rule can be met", writable)?;
-        gauge(e, "quorate_log_head", "Number of the last entry", m.by_group(|g| g.health.load().head as f64))?;
+        gauge(
+            e,
+            "quorate_log_head",
+            "Number of the last entry",
+            m.by_group(|g| g.health.load().head as f64),
+        )?;
         let committed = m.by_group(|g| g.health.load().committed as f64);
         gauge(e, "quorate_log_committed", "Number of the last committed entry", committed)?;
         let log = m.by_group(|g| g.health.load().log_bytes as f64);

@@ -64,7 +64,8 @@ impl WorkerCounters {
     #[inline]
     pub fn answered(&self, us: u64) {
         // 64 is 2 to the 6th: the index is how many doublings above it.
-        let index = (64 - us.saturating_sub(1).leading_zeros() as usize).saturating_sub(6).min(BOUNDS_US.len());
+        let index =
+            (64 - us.saturating_sub(1).leading_zeros() as usize).saturating_sub(6).min(BOUNDS_US.len());
         add(&self.latency[index], 1);
         add(&self.latency_us, us);
     }
@@ -104,7 +105,8 @@ impl GroupCounters {
 pub fn start_logging(log: &Log) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("QUORATE_LOG").unwrap_or_else(|_| EnvFilter::new(log.level.name()));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let _ = match log.format {
         LogFormat::Json => builder.json().try_init(),
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),

@@ -70,6 +70,16 @@ pub enum Event {
         /// Index of the replica.
         replica: usize,
     },
+    /// Bytes moved on its connection since the last event: it is slow at worst.
+    Progress {
+        /// Index of the replica.
+        replica: usize,
+    },
+    /// It could not be attached just now.
+    Unreachable {
+        /// Index of the replica.
+        replica: usize,
+    },
     /// The connection is gone, with everything in flight on it.
     Disconnected {
         /// Index of the replica.

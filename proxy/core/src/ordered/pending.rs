@@ -176,12 +176,12 @@ impl Pending {
         self.stages[index].reads.push(burst);
     }
 
-    /// The next stage to be numbered.
-    pub(super) fn pop(&mut self) -> Option<Stage> {
+    /// The next stage to be numbered, and its own number.
+    pub(super) fn pop(&mut self) -> Option<(u64, Stage)> {
         let stage = self.stages.pop_front()?;
         self.first += 1;
         self.bytes -= stage.writes.iter().chain(&stage.reads).map(|b| b.payload.len()).sum::<usize>();
-        Some(stage)
+        Some((self.first - 1, stage))
     }
 
     /// Removes what waited too long; `late` is asked for each burst.
@@ -203,7 +203,7 @@ impl Pending {
 
     /// Removes everything: the group stopped.
     pub(super) fn refuse_all(&mut self, cause: &Cause, out: &mut Vec<Answer>) {
-        while let Some(stage) = self.pop() {
+        while let Some((_, stage)) = self.pop() {
             out.extend(stage.writes.iter().chain(&stage.reads).map(|burst| refused(burst, cause.clone())));
         }
     }
@@ -246,10 +246,10 @@ mod tests {
         pending.add_write(burst(2, 1, Access::Write));
         pending.add_write(burst(1, 3, Access::Write));
         pending.add_write(burst(2, 2, Access::Write));
-        let first = pending.pop().expect("a stage");
+        let (_, first) = pending.pop().expect("a stage");
         assert_eq!(tickets(&first.writes), [(1, 1), (2, 1), (2, 2)]);
         assert_eq!(tickets(&first.reads), [(1, 2)]);
-        let second = pending.pop().expect("a stage");
+        let (_, second) = pending.pop().expect("a stage");
         assert_eq!(tickets(&second.writes), [(1, 3)], "it must not overtake the read before it");
         assert!(pending.pop().is_none());
         assert_eq!(pending.bytes(), 0);
@@ -261,8 +261,8 @@ mod tests {
         pending.add_write(burst(1, 1, Access::Write));
         pending.add_write(burst(1, 2, Access::Write));
         pending.add_read(burst(1, 3, Access::Read));
-        assert_eq!(tickets(&pending.pop().expect("first").reads), []);
-        assert_eq!(tickets(&pending.pop().expect("second").reads), [(1, 3)]);
+        assert_eq!(tickets(&pending.pop().expect("first").1.reads), []);
+        assert_eq!(tickets(&pending.pop().expect("second").1.reads), [(1, 3)]);
     }
 
     #[test]
@@ -271,8 +271,8 @@ mod tests {
         pending.add_write(burst(1, 1, Access::Write));
         pending.add_write(Burst { dialect: 3, ..burst(2, 1, Access::Write) });
         pending.add_write(burst(3, 1, Access::Write));
-        assert_eq!(tickets(&pending.pop().expect("first").writes), [(1, 1), (3, 1)]);
-        assert_eq!(tickets(&pending.pop().expect("second").writes), [(2, 1)]);
+        assert_eq!(tickets(&pending.pop().expect("first").1.writes), [(1, 1), (3, 1)]);
+        assert_eq!(tickets(&pending.pop().expect("second").1.writes), [(2, 1)]);
     }
 
     #[test]
@@ -284,7 +284,7 @@ mod tests {
         let mut out = Vec::new();
         pending.expire(|b| b.arrived_us < 2, |_| Cause::Recovering, &mut out);
         assert_eq!(out.len(), 1);
-        assert_eq!(tickets(&pending.pop().expect("a stage").writes), [(1, 2), (1, 3)]);
+        assert_eq!(tickets(&pending.pop().expect("a stage").1.writes), [(1, 2), (1, 3)]);
         assert_eq!(pending.bytes(), 0);
     }
 }

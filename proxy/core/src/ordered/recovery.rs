@@ -51,7 +51,8 @@ pub(super) fn judge(
         return if everyone && !expects_history { Verdict::Fresh } else { Verdict::Wait };
     }
     let touches = |set: Mask| !safety.cover || covers(rules, attached.len(), set);
-    if !touches(remembering) && !(everyone && touches(positioned)) {
+    let enough = touches(remembering) || (everyone && touches(positioned));
+    if !enough {
         return Verdict::Wait;
     }
     let rank = |i: &usize| attached[*i].as_ref().and_then(|a| a.position).map(|p| p.rank());

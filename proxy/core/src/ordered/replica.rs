@@ -75,6 +75,8 @@ pub struct ReplicaView {
 pub(super) struct Flight {
     pub(super) to: u64,
     pub(super) since_us: u64,
+    /// Bytes of its payloads.
+    pub(super) bytes: usize,
 }
 
 /// A read that is not answered yet.
@@ -130,6 +132,11 @@ impl Replica {
     /// Connected and on the log.
     pub(super) fn fed(&self) -> bool {
         matches!(self.state, ReplicaState::Lagging | ReplicaState::InSync)
+    }
+
+    /// Out of the group until it gets a copy of all data.
+    pub(super) fn is_stale(&self) -> bool {
+        matches!(self.state, ReplicaState::Stale(_))
     }
 
     /// Could take the next entry at once.

@@ -348,8 +348,58 @@ fn a_log_is_adopted_from_the_greatest_and_the_others_are_fed_from_its_tail() {
         replica: 2,
         attachment: Attachment { position: Some(head), tail, ..Attachment::default() },
     });
+    assert!(world.sent().is_empty(), "the third may hold more");
+    world.step(Event::Unreachable { replica: 1 });
     assert_eq!(world.sent(), [(0, "2=SET+3=".into()), (2, "3=".into())]);
     assert_eq!(world.group.head().epoch, 2);
+}
+
+#[test]
+fn a_recovering_group_waits_a_moment_for_a_longer_log() {
+    let short = Position { epoch: 1, seq: 1, hash: 77 };
+    let long = short.next(1, &[]);
+    let mut world = World::unattached(2, |config| config.epoch = 2);
+    world.attach(0, Some(short));
+    world.wait(100);
+    assert_eq!(world.group.phase(), Phase::Recovering);
+    world.attach(1, Some(long));
+    assert_eq!(world.group.head().seq, 3, "the longer log and the barrier");
+
+    let mut alone = World::unattached(3, |config| config.epoch = 2);
+    alone.attach(0, Some(long));
+    alone.attach(1, Some(long));
+    alone.wait(3000);
+    assert_eq!(alone.group.phase(), Phase::Barrier, "it does not wait for ever");
+}
+
+#[test]
+fn a_replica_that_takes_a_large_entry_is_not_taken_for_dead() {
+    let mut world = World::serving(3);
+    let payload = Bytes::from(vec![b'x'; 64 << 20]);
+    let buckets = Buckets::new(Arc::from([7u16]), 0..1);
+    let (access, arrived_us) = (Access::Write, world.now.us);
+    let burst = Burst {
+        session: 1,
+        ticket: 1,
+        commands: 1,
+        access,
+        plan: 0,
+        dialect: 2,
+        stamp: false,
+        everything: false,
+        payload,
+        buckets,
+        arrived_us,
+    };
+    world.step(Event::Submit(Submission { bursts: vec![burst] }));
+    world.sent();
+    world.wait(3000);
+    assert!(world.fx.drops.is_empty() && world.answers().is_empty());
+    (0..3).for_each(|replica| world.step(Event::Progress { replica }));
+    world.wait(3000);
+    assert!(world.fx.drops.is_empty(), "bytes moved meanwhile");
+    world.wait(3000);
+    assert_eq!(world.fx.drops.len(), 3, "patience has an end");
 }
 
 #[test]

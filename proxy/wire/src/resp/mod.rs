@@ -12,5 +12,5 @@ pub mod value;
 pub use args::{Args, Span};
 pub use decode::{Decoder, Frame, Limits, ProtocolError};
 pub use reply::{ReplyError, Scanner, is_environment_error};
-pub use value::Value;
 pub use transaction::{Framer, Outcome, Reserved, TransactionReader};
+pub use value::Value;

@@ -96,7 +96,10 @@ mod tests {
         assert_eq!(value.items()[1], Value::Integer(-2));
         assert_eq!(value.items()[2], Value::Null);
         assert_eq!(value.items()[3].items()[0].text(), Some("x"));
-        assert_eq!(Value::parse(&Bytes::from_static(b"-ERR no\r\n")).and_then(|v| v.error()), Some("ERR no".into()));
+        assert_eq!(
+            Value::parse(&Bytes::from_static(b"-ERR no\r\n")).and_then(|v| v.error()),
+            Some("ERR no".into())
+        );
     }
 
     #[test]

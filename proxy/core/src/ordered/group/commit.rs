@@ -26,6 +26,10 @@ impl Group {
         if moved || !self.config.rules.quorum {
             self.release_writes(fx);
         }
+        // Before the barrier is committed nobody knows what all is: a replica must not be said to hold it.
+        if self.phase != Phase::Serving {
+            return;
+        }
         let commit = self.commit();
         for i in 0..self.replicas.len() {
             let replica = &self.replicas[i];

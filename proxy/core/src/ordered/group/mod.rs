@@ -37,6 +37,10 @@ const COMPARED: usize = 1024;
 /// Bytes of payload a backend's tail may hold before it is cut to half of that.
 const TAIL_BYTES: usize = 16 << 20;
 const TAIL_SLACK: u32 = 16;
+/// The slowest rate at which a server is still believed to be working on a large entry, in bytes a second.
+const SLOWEST: usize = 16 << 20;
+/// The longest that a tail grows for the sake of a replica that is behind.
+const TAIL_LONGEST: u32 = 16_384;
 const BACKOFF_US: u64 = 20_000;
 const BACKOFF_MAX_US: u64 = 2_000_000;
 
@@ -69,6 +73,8 @@ pub struct GroupConfig {
     pub tail_payload: usize,
     /// A replica that answers nothing for this long is disconnected, in microseconds.
     pub stall_us: u64,
+    /// How long a recovering group waits for a replica that may hold a longer log, in microseconds.
+    pub grace_us: u64,
     /// Safety rules in force.
     pub rules: SafetyRules,
 }
@@ -87,6 +93,7 @@ impl GroupConfig {
             tail_entries: 128,
             tail_payload: 1 << 20,
             stall_us: 1_000_000,
+            grace_us: 2_000_000,
             rules: SafetyRules::ALL,
         }
     }
@@ -167,6 +174,13 @@ struct Open {
     refused_by: Mask,
 }
 
+/// A read that no replica could take yet.
+struct Unrouted {
+    burst: Burst,
+    /// The stage of the session's latest write before it.
+    after: u64,
+}
+
 struct HeldRead {
     hold: Hold,
     plan: u16,
@@ -193,11 +207,14 @@ pub struct Group {
     /// Last entry that may have touched any key.
     everywhere: (u64, u8),
     pending: Pending,
-    unrouted: Vec<Burst>,
+    unrouted: Vec<Unrouted>,
     held: Vec<HeldRead>,
     tail: (u32, usize),
     /// The log began over backends without any data, so that an empty one can be fed from its start.
     began_empty: bool,
+    /// While recovering: replicas that could not be attached, and since when the others would do.
+    unreachable: Mask,
+    enough_since_us: u64,
 }
 
 impl Group {
@@ -226,6 +243,8 @@ impl Group {
             held: Vec::new(),
             tail: (0, 0),
             began_empty: false,
+            unreachable: 0,
+            enough_since_us: 0,
             config,
         };
         group.adopt_plans(plans);
@@ -248,6 +267,7 @@ impl Group {
         self.open.clear();
         (self.open_from, self.barrier, self.tail) = (1, 0, (0, 0));
         self.began_empty = false;
+        (self.unreachable, self.enough_since_us) = (0, 0);
     }
 
     /// Makes plans known and returns the number that bursts must use for each of them.
@@ -290,6 +310,8 @@ impl Group {
             Event::Refused { replica, error } => self.refused(replica, error, now, fx),
             Event::Read { replica, bytes } => self.read_done(replica, bytes, fx),
             Event::ReadLost { replica } => self.read_lost(replica, fx),
+            Event::Progress { replica } => self.progressed(replica, now),
+            Event::Unreachable { replica } => self.unreachable(replica, now, fx),
             Event::Disconnected { replica } => self.disconnected(replica, fx),
             Event::Fenced { by } => self.fenced(by, fx),
             Event::Tick => self.tick(now, fx),

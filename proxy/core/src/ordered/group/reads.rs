@@ -4,17 +4,17 @@ use super::super::effects::{Answer, Cause, Outgoing, Reply};
 use super::super::pending::{Burst, refused};
 use super::super::replica::{Hold, ReadFlight, Replica, mask};
 use super::super::{Effects, Now};
-use super::{Group, HeldRead, Phase};
+use super::{Group, HeldRead, Phase, Unrouted};
 use bytes::Bytes;
 
 impl Group {
-    pub(super) fn route(&mut self, burst: Burst, moved: bool, now: Now, fx: &mut Effects) {
+    /// `after` is the stage of the session's latest write before this read.
+    pub(super) fn route(&mut self, burst: Burst, after: u64, moved: bool, now: Now, fx: &mut Effects) {
         let Some(i) = self.pick(burst.plan, burst.everything) else {
-            self.unrouted.push(burst);
+            self.unrouted.push(Unrouted { burst, after });
             return;
         };
         let hold = self.hold(&burst);
-        let after = self.pending.latest_write(burst.session);
         let (payload, commands, dialect) = (burst.payload.clone(), burst.commands, burst.dialect);
         fx.sends.push((i, Outgoing::Read { payload, commands, dialect }));
         let flight = ReadFlight { burst, since_us: now.us, hold, after, abandoned: false, moved };
@@ -95,15 +95,19 @@ impl Group {
             return;
         }
         if self.pending.latest_write(flight.burst.session) == flight.after {
-            self.unrouted.push(flight.burst);
+            self.unrouted.push(Unrouted { burst: flight.burst, after: flight.after });
         } else {
             fx.answers.push(refused(&flight.burst, Cause::ReadLost));
         }
     }
 
     pub(super) fn route_waiting_reads(&mut self, now: Now, fx: &mut Effects) {
-        for burst in std::mem::take(&mut self.unrouted) {
-            self.route(burst, true, now, fx);
+        for Unrouted { burst, after } in std::mem::take(&mut self.unrouted) {
+            if self.pending.latest_write(burst.session) == after {
+                self.route(burst, after, true, now, fx);
+            } else {
+                fx.answers.push(refused(&burst, Cause::ReadLost));
+            }
         }
     }
 }

@@ -30,6 +30,7 @@ impl Group {
             return self.stale(i, StaleReason::TooFarBehind, fx);
         };
         let to = last.position.seq;
+        let bytes = batch.iter().map(|entry| entry.len()).sum();
         for seq in from..=to {
             if let Some(open) = self.open_mut(seq) {
                 open.sent_to |= 1 << i;
@@ -38,7 +39,7 @@ impl Group {
         }
         let replica = &mut self.replicas[i];
         replica.sent = to;
-        replica.flight = Some(Flight { to, since_us: now.us });
+        replica.flight = Some(Flight { to, since_us: now.us, bytes });
         fx.sends.push((i, Outgoing::Entries(batch)));
     }
 
@@ -78,6 +79,7 @@ impl Group {
         let best = match judge(&self.attachments, &rules, self.config.expects_history, self.config.rules) {
             Verdict::Wait => return,
             Verdict::Fresh => None,
+            Verdict::Adopt(_) if self.may_learn_more(now) => return,
             Verdict::Adopt(best) => Some(best),
         };
         if let Some(Attachment { position: Some(head), tail, .. }) =
@@ -122,6 +124,34 @@ impl Group {
     pub(super) fn serve(&mut self, fx: &mut Effects) {
         self.phase = Phase::Serving;
         fx.notes.push(Note::Serving);
+    }
+
+    /// Is there a replica that may still come and hold a longer log? Adopting a shorter one is safe, but
+    /// leaves the longer one with a suffix that is on no log.
+    fn may_learn_more(&mut self, now: Now) -> bool {
+        let attached = self.attachments.iter().enumerate().filter(|(_, a)| a.is_some());
+        let known = attached.fold(self.unreachable, |mask, (i, _)| mask | 1 << i);
+        if known.count_ones() as usize == self.attachments.len() {
+            return false;
+        }
+        if self.enough_since_us == 0 {
+            self.enough_since_us = now.us;
+        }
+        now.us - self.enough_since_us < self.config.grace_us
+    }
+
+    pub(super) fn unreachable(&mut self, i: usize, now: Now, fx: &mut Effects) {
+        if self.phase == Phase::Recovering {
+            self.unreachable |= 1 << i;
+            self.try_adopt(now, fx);
+        }
+    }
+
+    /// Whatever is in flight is on its way: patience begins anew.
+    pub(super) fn progressed(&mut self, i: usize, now: Now) {
+        let replica = &mut self.replicas[i];
+        replica.flight.iter_mut().for_each(|flight| flight.since_us = now.us);
+        replica.reads.iter_mut().for_each(|read| read.since_us = now.us);
     }
 
     /// An empty server can be fed from the log's start if the log began over nothing and is still whole.
@@ -218,7 +248,11 @@ impl Group {
             return;
         }
         let Some(open) = self.open.pop_back() else { return };
-        self.log.retract();
+        if let Some(entry) = self.log.retract() {
+            // What was cut stays cut; only the entry itself is no longer counted.
+            self.tail.0 = self.tail.0.saturating_sub(1);
+            self.tail.1 = self.tail.1.saturating_sub(if entry.elided { 0 } else { entry.len() });
+        }
         for w in open.waiting {
             let reply = Reply::Refused(Cause::Backend(error.clone()));
             fx.answers.push(Answer { session: w.session, ticket: w.ticket, commands: w.commands, reply });

@@ -4,7 +4,7 @@ use super::super::effects::Cause;
 use super::super::entry::Entry;
 use super::super::pending::{Access, Burst, Stage, Submission, refused};
 use super::super::{Effects, Now};
-use super::{COPY_BYTES, Group, Open, Phase, TAIL_BYTES, TAIL_SLACK, Waiting};
+use super::{COPY_BYTES, Group, Open, Phase, TAIL_BYTES, TAIL_LONGEST, TAIL_SLACK, Waiting};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ impl Group {
             } else if self.config.rules.session_order && self.pending.writes_wait(burst.session) {
                 self.pending.add_read(burst);
             } else {
-                self.route(burst, false, now, fx);
+                let after = self.pending.latest_write(burst.session);
+                self.route(burst, after, false, now, fx);
             }
         }
     }
@@ -28,14 +29,14 @@ impl Group {
     /// Numbers waiting stages while the replicas that could take an entry at once are a quorum.
     pub(super) fn number(&mut self, now: Now, fx: &mut Effects) {
         while self.phase == Phase::Serving && self.meets_some_rule(self.idle()) {
-            let Some(stage) = self.pending.pop() else { break };
+            let Some((number, stage)) = self.pending.pop() else { break };
             let Stage { writes, reads, .. } = stage;
             if !writes.is_empty() {
                 self.append(now, &writes);
                 self.feed(now, fx);
             }
             for read in reads {
-                self.route(read, false, now, fx);
+                self.route(read, number, false, now, fx);
             }
         }
     }
@@ -102,11 +103,19 @@ impl Group {
         parts
     }
 
+    /// How many entries the tail keeps: more than configured while somebody is behind, so that the next owner
+    /// can feed it too.
+    fn tail_limit(&self) -> u32 {
+        let configured = self.config.tail_entries;
+        let slowest = self.replicas.iter().filter(|r| !r.is_stale()).map(|r| r.applied).min().unwrap_or(0);
+        let behind = u32::try_from(self.log.head().seq.saturating_sub(slowest)).unwrap_or(u32::MAX);
+        if configured == 0 { 0 } else { configured.max(behind.saturating_add(1).min(TAIL_LONGEST)) }
+    }
+
     /// How far the tail is to be cut with the next entry; 0 for not at all. Cuts are rare and
     /// decided once for all replicas, so that equal positions mean equal tails.
     pub(super) fn trim(&mut self, bytes: usize) -> u32 {
-        let limit = self.config.tail_entries;
-        let (count, held) = self.tail;
+        let (limit, (count, held)) = (self.tail_limit(), self.tail);
         self.tail = (count + 1, held + bytes);
         if limit == 0 || (count < limit + TAIL_SLACK && self.tail.1 <= TAIL_BYTES) {
             return 0;

@@ -4,11 +4,14 @@ use super::super::effects::{Answer, Cause, Note, Reply};
 use super::super::pending::refused;
 use super::super::replica::{ReplicaState, mask};
 use super::super::{Effects, Now};
-use super::{Group, Phase};
+use super::{Group, Phase, SLOWEST, Unrouted};
 
 impl Group {
     pub(super) fn tick(&mut self, now: Now, fx: &mut Effects) {
         self.expire_requests(now, fx);
+        if self.phase == Phase::Recovering {
+            self.try_adopt(now, fx);
+        }
         for i in 0..self.replicas.len() {
             let replica = &mut self.replicas[i];
             if replica.retry_at_us != 0 && replica.retry_at_us <= now.us {
@@ -20,7 +23,8 @@ impl Group {
     }
 
     pub(super) fn watch_flight(&mut self, i: usize, now: Now, fx: &mut Effects) {
-        let stall = self.config.stall_us;
+        let bytes = self.replicas[i].flight.map_or(0, |flight| flight.bytes);
+        let stall = self.config.stall_us + working_us(bytes);
         let replica = &mut self.replicas[i];
         let oldest_read = replica.reads.front().map(|read| read.since_us);
         let oldest = replica.flight.map(|f| f.since_us).into_iter().chain(oldest_read).min();
@@ -59,20 +63,25 @@ impl Group {
             if others {
                 let flight = &mut self.replicas[i].reads[at];
                 flight.abandoned = true;
-                moving.push(flight.burst.clone());
+                moving.push((flight.burst.clone(), flight.after));
             }
         }
         if !moving.is_empty() {
             self.replicas[i].suspect = true;
-            moving.into_iter().for_each(|burst| self.route(burst, true, now, fx));
+            moving.into_iter().for_each(|(burst, after)| self.route(burst, after, true, now, fx));
         }
     }
 
     pub(super) fn expire_requests(&mut self, now: Now, fx: &mut Effects) {
         let reachable = mask(&self.replicas, |r| r.fed() && !r.suspect);
         let plans = &self.plans;
+        // Everybody waits while servers work on a large entry, as they would with a server alone.
+        let bytes =
+            self.replicas.iter().filter_map(|r| r.flight).map(|flight| flight.bytes).max().unwrap_or(0);
+        let slack_us = working_us(bytes);
         let late = |plan: u16, arrived_us: u64| {
-            now.us.saturating_sub(arrived_us) > u64::from(plans[usize::from(plan)].plan.deadline_ms) * 1000
+            let deadline_us = u64::from(plans[usize::from(plan)].plan.deadline_ms) * 1000 + slack_us;
+            now.us.saturating_sub(arrived_us) > deadline_us
         };
         let recovering = self.phase != Phase::Serving;
         let cause = |plan: u16, arrived_us: u64| match recovering {
@@ -80,7 +89,8 @@ impl Group {
             false => Cause::Deadline { reachable, plan, waited_ms: (now.us - arrived_us) / 1000 },
         };
         self.pending.expire(|b| late(b.plan, b.arrived_us), |b| cause(b.plan, b.arrived_us), &mut fx.answers);
-        for burst in self.unrouted.extract_if(.., |b| late(b.plan, b.arrived_us)) {
+        for Unrouted { burst, .. } in self.unrouted.extract_if(.., |u| late(u.burst.plan, u.burst.arrived_us))
+        {
             fx.answers.push(refused(&burst, cause(burst.plan, burst.arrived_us)));
         }
         for read in self.held.extract_if(.., |read| late(read.plan, read.arrived_us)) {
@@ -111,7 +121,7 @@ impl Group {
         self.phase = Phase::Fenced { by };
         let cause = Cause::Fenced { by };
         self.pending.refuse_all(&cause, &mut fx.answers);
-        fx.answers.extend(self.unrouted.drain(..).map(|burst| refused(&burst, cause.clone())));
+        fx.answers.extend(self.unrouted.drain(..).map(|u| refused(&u.burst, cause.clone())));
         fx.answers
             .extend(self.held.drain(..).map(|r| Answer { reply: Reply::Refused(cause.clone()), ..r.answer }));
         for i in 0..self.replicas.len() {
@@ -129,4 +139,9 @@ impl Group {
         }
         fx.notes.push(Note::Fenced { by });
     }
+}
+
+/// The longest that a server may reasonably work on this many bytes, in microseconds.
+fn working_us(bytes: usize) -> u64 {
+    if bytes < SLOWEST / 8 { 0 } else { (bytes as u64).saturating_mul(1_000_000) / SLOWEST as u64 }
 }
