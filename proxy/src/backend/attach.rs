@@ -357,7 +357,7 @@ fn digest(key: &[u8], kind: &[Value], value: &Value) -> u64 {
     let volatile = u8::from(matches!(kind.get(1), Some(Value::Integer(ms)) if *ms >= 0));
     let of_value = match kind_name {
         "set" => value.items().iter().map(hash).fold(0, u64::wrapping_add),
-        "hash" => value.items().chunks(2).map(|pair| ordered(pair)).fold(0, u64::wrapping_add),
+        "hash" => value.items().chunks(2).map(ordered).fold(0, u64::wrapping_add),
         _ => hash(value),
     };
     let mut text = of_value.to_le_bytes().to_vec();

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub async fn start(seed: u64) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let store = Arc::new(Mutex::new(Store::new(seed, now_ms())));
+    let store = Arc::new(Mutex::new(Store::with_history(seed, now_ms(), 0)));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(serve(store.clone(), stream));
@@ -24,11 +24,7 @@ async fn serve(store: Arc<Mutex<Store>>, mut stream: TcpStream) {
     let lock = || store.lock().unwrap_or_else(PoisonError::into_inner);
     let session = lock().connect();
     let mut buf = vec![0; 64 << 10];
-    loop {
-        let read = match stream.read(&mut buf).await {
-            Ok(read @ 1..) => read,
-            _ => break,
-        };
+    while let Ok(read @ 1..) = stream.read(&mut buf).await {
         let mut out = Vec::new();
         let fate = {
             let mut store = lock();

@@ -1,5 +1,6 @@
 //! Rewriting: the forms by themselves, properties over any order of options, and real servers
 //! doing the same with the rewritten form as with the original.
+#![allow(clippy::disallowed_types, reason = "the servers it talks to live in real time")]
 
 mod command_support;
 
