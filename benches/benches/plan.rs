@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quorate_core::plan::{OpClass, SlotMap, Table, builtin_majority};
-use quorate_core::topology::{Backend, BackendState, Topology};
+use quorate_core::topology::{Backend, Topology};
 use quorate_wire::command::slot;
 use std::hint::black_box;
 
@@ -11,18 +11,7 @@ use std::hint::black_box;
 const BURST: usize = 256;
 
 fn topology() -> Topology {
-    let backend = |name: &str| Backend {
-        name: name.into(),
-        kind: "redis".into(),
-        group: "bench".into(),
-        zone: String::new(),
-        rack: String::new(),
-        weight: 1,
-        state: BackendState::Up,
-        p50_us: 0,
-        p99_us: 0,
-        labels: vec![],
-    };
+    let backend = |name: &str| Backend::new(name, "bench", "");
     let backends = ["r1", "r2", "r3"].map(backend).to_vec();
     Topology { epoch: 1, local_zone: String::new(), slots: 16_384, backends }
 }

@@ -6,7 +6,7 @@ use quorate_core::ordered::{
     Access, Attachment, Buckets, Burst, Effects, Event, Group, GroupConfig, Now, Replies, Stamp, Submission,
 };
 use quorate_core::plan::{Table, builtin_majority};
-use quorate_core::topology::{Backend, BackendState, Topology};
+use quorate_core::topology::{Backend, Topology};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -21,18 +21,7 @@ impl Stamp for NoStamp {
 const REPLICAS: usize = 3;
 
 fn group() -> Group {
-    let backend = |i: usize| Backend {
-        name: format!("r{i}"),
-        kind: "redis".into(),
-        group: "g".into(),
-        zone: String::new(),
-        rack: String::new(),
-        weight: 1,
-        state: BackendState::Up,
-        p50_us: 0,
-        p99_us: 0,
-        labels: vec![],
-    };
+    let backend = |i: usize| Backend::new(format!("r{i}"), "g", "");
     let backends = (0..REPLICAS).map(backend).collect();
     let topology = Topology { epoch: 1, local_zone: String::new(), slots: 16_384, backends };
     let table = Table::new(&builtin_majority(&topology), &topology).expect("valid");

@@ -1,7 +1,7 @@
 //! The driver of one group: events to the core, effects to sockets. A few lines on purpose.
 
 use crate::backend::link::Link;
-use crate::group::{BackendFacts, GroupShared};
+use crate::group::GroupShared;
 use crate::worker::{Clock, Mail, Mailbox, Worker};
 use bytes::Bytes;
 use quorate_core::ordered::{Answer, Effects, Entry, Event, Group, Note, Now, Outgoing, ReplicaState};
@@ -141,29 +141,24 @@ impl Driver {
     }
 
     fn answer(&mut self) {
-        if self.fx.answers.is_empty() {
-            return;
-        }
+        let answers = std::mem::take(&mut self.fx.answers);
         let count = self.mailboxes.len();
-        if count == 1 {
-            return self.deliver(self.here.1, Vec::new());
+        if answers.is_empty() || count == 1 {
+            return self.deliver(self.here.1, answers);
         }
         let mut by_worker: Vec<Vec<Answer>> = vec![Vec::new(); count];
-        self.fx.answers.drain(..).for_each(|answer| by_worker[answer.session as usize % count].push(answer));
-        for (worker, answers) in by_worker.into_iter().enumerate().filter(|(_, answers)| !answers.is_empty())
-        {
-            self.deliver(worker, answers);
-        }
+        answers.into_iter().for_each(|answer| by_worker[answer.session as usize % count].push(answer));
+        by_worker.into_iter().enumerate().for_each(|(worker, answers)| self.deliver(worker, answers));
     }
 
-    /// With one worker the effects' own list is taken as it is.
-    fn deliver(&mut self, worker: usize, answers: Vec<Answer>) {
-        let answers = if answers.is_empty() { std::mem::take(&mut self.fx.answers) } else { answers };
+    fn deliver(&self, worker: usize, answers: Vec<Answer>) {
+        if answers.is_empty() {
+            return;
+        }
         let group = self.shared.index;
         if worker != self.here.1 {
-            return self.mailboxes[worker].post(Mail::Answers(group, answers));
-        }
-        if let Some(here) = self.here.0.upgrade() {
+            self.mailboxes[worker].post(Mail::Answers(group, answers));
+        } else if let Some(here) = self.here.0.upgrade() {
             here.deliver(group, answers);
         }
     }
@@ -230,10 +225,5 @@ impl Driver {
         let progress: Vec<Event> = moved.map(|(replica, _)| Event::Progress { replica }).collect();
         self.run(progress.into_iter().chain([Event::Tick]));
         self.shared.health.store(Arc::new(self.group.health()));
-    }
-
-    /// Facts about a backend, for status.
-    pub fn note_backend(&self, replica: usize, change: impl FnOnce(&mut BackendFacts)) {
-        self.shared.note(replica, change);
     }
 }

@@ -530,21 +530,10 @@ pub fn builtin_majority(topology: &Topology) -> Proposal {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::topology::{Backend, BackendState};
+    use crate::topology::Backend;
 
     pub(crate) fn topology(zones: &[&str]) -> Topology {
-        let backend = |(i, zone): (usize, &&str)| Backend {
-            name: format!("r{}", i + 1),
-            kind: "redis".into(),
-            group: "g".into(),
-            zone: zone.to_string(),
-            rack: String::new(),
-            weight: 1,
-            state: BackendState::Up,
-            p50_us: 0,
-            p99_us: 0,
-            labels: vec![],
-        };
+        let backend = |(i, zone): (usize, &&str)| Backend::new(format!("r{}", i + 1), "g", zone);
         let backends = zones.iter().enumerate().map(backend).collect();
         Topology { epoch: 1, local_zone: zones.last().unwrap_or(&"").to_string(), slots: 16_384, backends }
     }

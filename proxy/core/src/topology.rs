@@ -45,6 +45,24 @@ pub struct Backend {
     pub labels: Vec<(String, String)>,
 }
 
+impl Backend {
+    /// A Redis backend that is up, of weight 1, with nothing measured yet.
+    pub fn new(name: impl Into<String>, group: impl Into<String>, zone: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            kind: "redis".into(),
+            group: group.into(),
+            zone: zone.into(),
+            rack: String::new(),
+            weight: 1,
+            state: BackendState::Up,
+            p50_us: 0,
+            p99_us: 0,
+            labels: vec![],
+        }
+    }
+}
+
 /// What `planner.build` is given.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Topology {

@@ -4,7 +4,7 @@
 use crate::{Decider, HostError, Op, OpFlags, Planner, Policy, Reason, Verdict};
 use quorate_core::plan::{ASK, OpClass, Outcome, Plan, REJECT, Table};
 use quorate_core::rule::Mask;
-use quorate_core::topology::{Backend, BackendState, Topology};
+use quorate_core::topology::{Backend, Topology};
 use serde::Deserialize;
 
 /// A file of cases.
@@ -194,16 +194,5 @@ fn mask(set: &[String], topology: &Topology) -> Result<Mask, String> {
 
 fn backend(text: &str) -> Backend {
     let (name, zone) = text.split_once('@').unwrap_or((text, ""));
-    Backend {
-        name: name.into(),
-        kind: "redis".into(),
-        group: "g".into(),
-        zone: zone.into(),
-        rack: String::new(),
-        weight: 1,
-        state: BackendState::Up,
-        p50_us: 0,
-        p99_us: 0,
-        labels: vec![],
-    }
+    Backend::new(name, "g", zone)
 }

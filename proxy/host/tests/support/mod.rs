@@ -1,7 +1,7 @@
 //! Worlds and components for the tests of the host.
 #![allow(dead_code)]
 
-use quorate_core::topology::{Backend, BackendState, Topology};
+use quorate_core::topology::{Backend, Topology};
 use quorate_host::{Host, HostError, Limits, Planner, Policy, Source};
 use std::sync::LazyLock;
 
@@ -10,18 +10,7 @@ pub const NAUGHTY: &[u8] = include_bytes!("../../../../plugins/dist/naughty.wasm
 
 /// Backends r1, r2, … in these zones; the proxy is in the first one.
 pub fn topology(zones: &[&str]) -> Topology {
-    let backend = |(i, zone): (usize, &&str)| Backend {
-        name: format!("r{}", i + 1),
-        kind: "redis".into(),
-        group: "g".into(),
-        zone: zone.to_string(),
-        rack: String::new(),
-        weight: 1,
-        state: BackendState::Up,
-        p50_us: 0,
-        p99_us: 0,
-        labels: vec![],
-    };
+    let backend = |(i, zone): (usize, &&str)| Backend::new(format!("r{}", i + 1), "g", *zone);
     let backends = zones.iter().enumerate().map(backend).collect();
     Topology { epoch: 1, local_zone: zones[0].into(), slots: 16_384, backends }
 }

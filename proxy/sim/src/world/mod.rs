@@ -40,7 +40,7 @@ use net::Way;
 use proxy::Proxy;
 use quorate_core::ordered::Phase;
 use quorate_core::plan::{AckRule, Plan, ReadPick, Table, builtin_majority};
-use quorate_core::topology::{self, BackendState, Topology};
+use quorate_core::topology::{self, Topology};
 
 /// Clients that ask only what they are told to; the last of them is the auditor.
 const DIRECTED: usize = 4;
@@ -271,18 +271,7 @@ impl World {
 
 /// One plan: writes to all, acknowledged by a quorum.
 fn plans(options: &Options, read_pick: ReadPick) -> Vec<Plan> {
-    let backend = |i: usize| topology::Backend {
-        name: format!("r{}", i + 1),
-        kind: "redis".into(),
-        group: "g".into(),
-        zone: String::new(),
-        rack: String::new(),
-        weight: 1,
-        state: BackendState::Up,
-        p50_us: 0,
-        p99_us: 0,
-        labels: Vec::new(),
-    };
+    let backend = |i: usize| topology::Backend::new(format!("r{}", i + 1), "g", "");
     let backends = (0..options.replicas).map(backend).collect();
     let topology = Topology { epoch: 1, local_zone: String::new(), slots: 16_384, backends };
     let mut proposal = builtin_majority(&topology);
