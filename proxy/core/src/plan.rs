@@ -533,7 +533,7 @@ pub(crate) mod tests {
     use crate::topology::Backend;
 
     pub(crate) fn topology(zones: &[&str]) -> Topology {
-        let backend = |(i, zone): (usize, &&str)| Backend::new(format!("r{}", i + 1), "g", zone);
+        let backend = |(i, zone): (usize, &&str)| Backend::new(format!("r{}", i + 1), "g", *zone);
         let backends = zones.iter().enumerate().map(backend).collect();
         Topology { epoch: 1, local_zone: zones.last().unwrap_or(&"").to_string(), slots: 16_384, backends }
     }
