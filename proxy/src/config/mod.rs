@@ -1,6 +1,6 @@
 //! The configuration file: from text to [`Config`], or to a [`Report`] of everything that is wrong.
 //!
-//! Two passes. [`shape`] holds the text against the schema and drops what does not fit; [`check`]
+//! Two passes. `shape` holds the text against the schema and drops what does not fit; `check`
 //! turns the rest into plain types and compares sections with each other. Both collect all
 //! problems instead of stopping at the first, and neither ever shows a secret.
 

@@ -23,6 +23,11 @@ impl Output {
         self.bytes
     }
 
+    /// Unsent bytes behind the reply that is being written.
+    pub fn behind_first(&self) -> usize {
+        self.bytes - self.chunks.front().map_or(0, Bytes::len)
+    }
+
     /// Everything is written?
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
