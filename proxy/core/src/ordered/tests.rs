@@ -294,6 +294,21 @@ fn an_entry_that_everybody_refused_is_taken_back() {
 }
 
 #[test]
+fn a_replica_that_refuses_late_is_not_suspect_for_ever() {
+    let mut world = World::serving(3);
+    world.write(1, 1);
+    world.wait(200);
+    assert!(!world.group.health().writable, "nobody has answered for a while");
+    for replica in 0..3 {
+        world.step(Event::Refused { replica, error: Bytes::from_static(b"OOM") });
+    }
+    assert!(world.group.health().writable);
+    world.sent();
+    world.read(2, 1);
+    assert_eq!(world.sent(), [(0, "read 2/1;".into())]);
+}
+
+#[test]
 fn an_entry_with_an_uncertain_fate_is_never_taken_back() {
     let mut world = World::serving(3);
     world.write(1, 1);

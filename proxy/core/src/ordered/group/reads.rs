@@ -78,6 +78,7 @@ impl Group {
     }
 
     pub(super) fn read_lost(&mut self, i: usize, fx: &mut Effects) {
+        self.replicas[i].suspect = false;
         if let Some(flight) = self.replicas[i].reads.pop_front() {
             self.reroute(flight, fx);
         }

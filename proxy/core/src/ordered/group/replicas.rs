@@ -225,6 +225,8 @@ impl Group {
     pub(super) fn refused(&mut self, i: usize, error: Bytes, now: Now, fx: &mut Effects) {
         let replica = &mut self.replicas[i];
         let Some(flight) = replica.flight.take() else { return };
+        // A refusal is an answer: it is not silent any more.
+        replica.suspect = false;
         replica.sent = replica.applied;
         replica.backoff_us = (replica.backoff_us * 2).clamp(BACKOFF_US, BACKOFF_MAX_US);
         replica.retry_at_us = now.us + replica.backoff_us;
