@@ -9,6 +9,9 @@ use quorate_wire::resp::{Framer, encode};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+/// A tick this late, in microseconds, shows that the thread had no time for its sockets either.
+const BUSY_US: u64 = 100_000;
+
 /// The very same entries? A number alone can be given twice, when an entry was taken back.
 fn same(one: &[Arc<Entry>], other: &[Arc<Entry>]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b))
@@ -29,6 +32,7 @@ pub struct Driver {
     /// The transaction written last, usually the same for every replica.
     image: Option<(Vec<Arc<Entry>>, Vec<Bytes>)>,
     superseded: Option<u64>,
+    ticked_us: u64,
 }
 
 impl Driver {
@@ -55,6 +59,7 @@ impl Driver {
             fx,
             image: None,
             superseded: None,
+            ticked_us: 0,
         }
     }
 
@@ -221,8 +226,12 @@ impl Driver {
 
     /// Publishes the state for other threads, and lets time pass in the core.
     pub fn tick(&mut self) {
-        let moved = self.links.iter().enumerate().filter(|(_, link)| link.take_moved());
-        let progress: Vec<Event> = moved.map(|(replica, _)| Event::Progress { replica }).collect();
+        // While this thread was busy, nobody listened: that silence is not the backends'.
+        let now_us = self.clock.now_us();
+        let busy = now_us.saturating_sub(std::mem::replace(&mut self.ticked_us, now_us)) > BUSY_US;
+        let moved = self.links.iter().enumerate().filter(|(_, link)| link.take_moved() || busy);
+        let progress: Vec<Event> =
+            moved.map(|(replica, link)| Event::Progress { replica, partial: link.partial() }).collect();
         self.run(progress.into_iter().chain([Event::Tick]));
         self.shared.health.store(Arc::new(self.group.health()));
     }

@@ -286,8 +286,7 @@ fn large_value(cluster: &Cluster, size: usize) {
 
 #[test]
 fn a_value_of_64_mb() {
-    // An unoptimised build on a busy machine needs more than the usual two seconds.
-    let cluster = Cluster::start(Setup::new(Kind::Redis, 3).group("deadline = \"30s\""));
+    let cluster = Cluster::usual();
     large_value(&cluster, 64 << 20);
     cluster.assert_equal();
     assert!(!cluster.proxy.log().contains("lost a backend"), "{}", cluster.proxy.log());
@@ -296,7 +295,7 @@ fn a_value_of_64_mb() {
 #[test]
 fn a_value_of_512_mb() {
     if std::env::var_os("QUORATE_BIG").is_some_and(|big| big == "1") {
-        let cluster = Cluster::start(Setup::new(Kind::Redis, 3).group("deadline = \"60s\""));
+        let cluster = Cluster::usual();
         large_value(&cluster, 512 << 20);
         cluster.assert_equal();
     }

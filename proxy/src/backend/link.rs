@@ -49,6 +49,7 @@ pub struct Link {
     dialect: Cell<u8>,
     low_water_mark: Cell<usize>,
     moved: Cell<bool>,
+    partial: Cell<usize>,
     run_id: RefCell<String>,
     closed: Cell<Option<&'static str>>,
     close: Notify,
@@ -67,6 +68,7 @@ impl Link {
             dialect: Cell::new(2),
             low_water_mark: Cell::new(1),
             moved: Cell::new(false),
+            partial: Cell::new(0),
             run_id: RefCell::default(),
             closed: Cell::new(None),
             close: Notify::new(),
@@ -81,6 +83,7 @@ impl Link {
         *self.run_id.borrow_mut() = run_id;
         self.dialect.set(2);
         self.low_water_mark.set(1);
+        self.partial.set(0);
         self.writing.set(false);
         self.closed.set(None);
     }
@@ -116,6 +119,11 @@ impl Link {
     /// Did bytes move since this was asked last?
     pub fn take_moved(&self) -> bool {
         self.moved.replace(false)
+    }
+
+    /// Bytes read of an answer that is not complete.
+    pub fn partial(&self) -> usize {
+        self.partial.get()
     }
 
     /// Is nothing expected back?
@@ -239,6 +247,7 @@ impl Link {
     pub fn receive(self: &Rc<Self>, buf: &mut BytesMut, events: &mut Vec<Event>) -> Result<(), ReplyError> {
         self.moved.set(true);
         let received = self.take_replies(buf, events);
+        self.partial.set(buf.len());
         self.set_patience(buf.len());
         received
     }

@@ -33,6 +33,16 @@ pub enum Reply {
     Unknown(Cause),
 }
 
+impl Reply {
+    /// Bytes of the backend's replies; 0 for anything else.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Reply::Done(bytes) => bytes.len(),
+            Reply::Refused(_) | Reply::Unknown(_) => 0,
+        }
+    }
+}
+
 /// The answer to one burst.
 #[derive(Debug, Clone)]
 pub struct Answer {

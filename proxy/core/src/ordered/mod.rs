@@ -74,6 +74,8 @@ pub enum Event {
     Progress {
         /// Index of the replica.
         replica: usize,
+        /// Bytes at hand of an answer that is not complete yet.
+        partial: usize,
     },
     /// It could not be attached just now.
     Unreachable {

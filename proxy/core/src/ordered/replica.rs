@@ -87,6 +87,8 @@ pub(super) struct ReadFlight {
     pub(super) hold: Hold,
     /// The stage of the session's latest write when this read was sent.
     pub(super) after: u64,
+    /// Bytes that the reply may well have, as far as large writes are remembered.
+    pub(super) expected: usize,
     /// Already sent to another replica or refused; the reply is dropped.
     pub(super) abandoned: bool,
     /// Was tried elsewhere before: it is not moved again only because it is slow.
@@ -110,6 +112,10 @@ pub(super) struct Replica {
     pub(super) flight: Option<Flight>,
     pub(super) reads: VecDeque<ReadFlight>,
     pub(super) suspect: bool,
+    /// When bytes last moved on its connection while something was in flight.
+    pub(super) moved_us: u64,
+    /// Bytes at hand of the answer that is arriving.
+    pub(super) partial: usize,
     /// After an environment error: not before this time, and how long the next wait is.
     pub(super) retry_at_us: u64,
     pub(super) backoff_us: u64,
@@ -124,6 +130,8 @@ impl Replica {
             flight: None,
             reads: VecDeque::new(),
             suspect: false,
+            moved_us: 0,
+            partial: 0,
             retry_at_us: 0,
             backoff_us: 0,
         }

@@ -68,6 +68,10 @@ impl World {
     }
 
     fn submit(&mut self, session: u32, ticket: u64, access: Access) {
+        self.submit_payload(session, ticket, access, Bytes::from(format!("{session}/{ticket};")));
+    }
+
+    fn submit_payload(&mut self, session: u32, ticket: u64, access: Access, payload: Bytes) {
         let burst = Burst {
             session,
             ticket,
@@ -77,11 +81,16 @@ impl World {
             dialect: 2,
             stamp: false,
             everything: false,
-            payload: Bytes::from(format!("{session}/{ticket};")),
+            payload,
             buckets: Buckets::new(Arc::from([7u16]), 0..1),
             arrived_us: self.now.us,
         };
         self.step(Event::Submit(Submission { bursts: vec![burst] }));
+    }
+
+    /// A write of so many bytes as session 1, ticket 1.
+    fn write_bytes(&mut self, size: usize) {
+        self.submit_payload(1, 1, Access::Write, Bytes::from(vec![b'x'; size]));
     }
 
     fn write(&mut self, session: u32, ticket: u64) {
@@ -222,8 +231,20 @@ fn a_silent_replica_gives_its_reads_away_after_one_try() {
     world.sent();
     world.wait(101);
     assert_eq!(world.sent(), [(1, "read 1/1;".into())]);
-    world.wait(1000);
+    world.wait(5000);
     assert!(world.fx.drops.iter().any(|(i, _)| *i == 0));
+}
+
+#[test]
+fn of_two_tries_of_a_read_the_first_answer_counts() {
+    let mut world = World::serving(3);
+    world.read(1, 1);
+    world.wait(101);
+    world.step(Event::Read { replica: 0, bytes: Bytes::from_static(b"+first") });
+    world.step(Event::Read { replica: 1, bytes: Bytes::from_static(b"+second") });
+    assert_eq!(world.answers(), ["1/1 +first"]);
+    world.wait(30_000);
+    assert!(world.answers().is_empty() && world.fx.drops.is_empty());
 }
 
 #[test]
@@ -390,31 +411,49 @@ fn a_recovering_group_waits_a_moment_for_a_longer_log() {
 #[test]
 fn a_replica_that_takes_a_large_entry_is_not_taken_for_dead() {
     let mut world = World::serving(3);
-    let payload = Bytes::from(vec![b'x'; 64 << 20]);
-    let buckets = Buckets::new(Arc::from([7u16]), 0..1);
-    let (access, arrived_us) = (Access::Write, world.now.us);
-    let burst = Burst {
-        session: 1,
-        ticket: 1,
-        commands: 1,
-        access,
-        plan: 0,
-        dialect: 2,
-        stamp: false,
-        everything: false,
-        payload,
-        buckets,
-        arrived_us,
-    };
-    world.step(Event::Submit(Submission { bursts: vec![burst] }));
+    world.write_bytes(64 << 20);
     world.sent();
     world.wait(3000);
     assert!(world.fx.drops.is_empty() && world.answers().is_empty());
-    (0..3).for_each(|replica| world.step(Event::Progress { replica }));
+    (0..3).for_each(|replica| world.step(Event::Progress { replica, partial: 0 }));
     world.wait(3000);
     assert!(world.fx.drops.is_empty(), "bytes moved meanwhile");
     world.wait(3000);
     assert_eq!(world.fx.drops.len(), 3, "patience has an end");
+}
+
+#[test]
+fn a_large_answer_has_the_time_it_takes_to_arrive() {
+    let mut world = World::serving(3);
+    world.read(1, 1);
+    let asked = world.sent();
+    let (replica, _) = asked[0];
+    for mib in 1..=10 {
+        world.step(Event::Progress { replica, partial: mib * (40 << 20) });
+        world.wait(900);
+    }
+    assert!(world.fx.drops.is_empty() && world.answers().is_empty());
+    assert!(world.sent().is_empty(), "nobody else is asked for it");
+    world.step(Event::Read { replica, bytes: Bytes::from_static(b"+large") });
+    assert_eq!(world.answers(), ["1/1 +large"]);
+    world.read(1, 2);
+    world.wait(30_000);
+    assert_eq!(world.answers(), ["1/2 refused"], "what does not arrive is late as ever");
+}
+
+#[test]
+fn what_was_large_to_write_may_be_slow_to_read() {
+    let mut world = World::serving(3);
+    world.write_bytes(64 << 20);
+    (0..3).for_each(|replica| world.apply(replica, &["+OK"]));
+    world.sent();
+    world.answers();
+    world.read(1, 2);
+    assert_eq!(world.sent().len(), 1);
+    world.wait(3900);
+    assert!(world.answers().is_empty() && world.sent().is_empty() && world.fx.drops.is_empty());
+    world.wait(3000);
+    assert_eq!(world.answers(), ["1/2 refused"]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::quorum::covers;
 use crate::rule::{Mask, Rule};
 use bytes::BytesMut;
 use serde::Serialize;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Buckets of keys; two keys that share one only make a read wait longer than it must.
 pub const BUCKETS: usize = 1 << 16;
@@ -39,6 +39,10 @@ const TAIL_BYTES: usize = 16 << 20;
 const TAIL_SLACK: u32 = 16;
 /// The slowest rate at which a server is still believed to be working on a large entry, in bytes a second.
 const SLOWEST: usize = 16 << 20;
+/// Buckets whose large writes are remembered; beyond that the patience is the usual one.
+const LARGE_BUCKETS: usize = 4096;
+/// A read may be silent for so many times longer than a write before its replica is given up.
+const READ_PATIENCE: u64 = 5;
 /// The longest that a tail grows for the sake of a replica that is behind.
 const TAIL_LONGEST: u32 = 16_384;
 const BACKOFF_US: u64 = 20_000;
@@ -204,6 +208,8 @@ pub struct Group {
     open_from: u64,
     /// Last entry that touched the bucket and the rule of its write.
     buckets: Vec<(u64, u8)>,
+    /// Bytes of the large writes to a bucket: reading them back takes a server long, too.
+    large: BTreeMap<usize, usize>,
     /// Last entry that may have touched any key.
     everywhere: (u64, u8),
     pending: Pending,
@@ -237,6 +243,7 @@ impl Group {
             open: VecDeque::new(),
             open_from: 1,
             buckets: vec![(0, 0); BUCKETS],
+            large: BTreeMap::new(),
             everywhere: (0, 0),
             pending: Pending::new(config.queue_bytes, config.entry_bytes, config.entry_commands),
             unrouted: Vec::new(),
@@ -310,7 +317,7 @@ impl Group {
             Event::Refused { replica, error } => self.refused(replica, error, now, fx),
             Event::Read { replica, bytes } => self.read_done(replica, bytes, fx),
             Event::ReadLost { replica } => self.read_lost(replica, fx),
-            Event::Progress { replica } => self.progressed(replica, now),
+            Event::Progress { replica, partial } => self.progressed(replica, partial, now),
             Event::Unreachable { replica } => self.unreachable(replica, now, fx),
             Event::Disconnected { replica } => self.disconnected(replica, fx),
             Event::Fenced { by } => self.fenced(by, fx),

@@ -17,7 +17,8 @@ impl Group {
         let hold = self.hold(&burst);
         let (payload, commands, dialect) = (burst.payload.clone(), burst.commands, burst.dialect);
         fx.sends.push((i, Outgoing::Read { payload, commands, dialect }));
-        let flight = ReadFlight { burst, since_us: now.us, hold, after, abandoned: false, moved };
+        let expected = burst.buckets.iter().filter_map(|bucket| self.large.get(&bucket)).sum();
+        let flight = ReadFlight { burst, since_us: now.us, hold, after, expected, abandoned: false, moved };
         self.replicas[i].reads.push_back(flight);
     }
 
@@ -64,8 +65,9 @@ impl Group {
     pub(super) fn read_done(&mut self, i: usize, bytes: Bytes, fx: &mut Effects) {
         let replica = &mut self.replicas[i];
         let Some(flight) = replica.reads.pop_front() else { return };
-        replica.suspect = false;
-        if flight.abandoned {
+        (replica.suspect, replica.partial) = (false, 0);
+        // It may have been asked for elsewhere meanwhile: the first answer counts.
+        if flight.abandoned && !self.abandon_twin(&flight.burst) {
             return;
         }
         let Burst { session, ticket, commands, plan, arrived_us, .. } = flight.burst;
@@ -75,6 +77,15 @@ impl Group {
         } else {
             self.held.push(HeldRead { hold: flight.hold, plan, arrived_us, answer });
         }
+    }
+
+    /// Gives up the other try of the same read. `false`: there is none that waits for an answer.
+    fn abandon_twin(&mut self, burst: &Burst) -> bool {
+        let mut flights = self.replicas.iter_mut().flat_map(|replica| &mut replica.reads);
+        let twin = flights.find(|flight| {
+            !flight.abandoned && flight.burst.session == burst.session && flight.burst.ticket == burst.ticket
+        });
+        twin.map(|flight| flight.abandoned = true).is_some()
     }
 
     pub(super) fn read_lost(&mut self, i: usize, fx: &mut Effects) {

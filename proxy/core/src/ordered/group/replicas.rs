@@ -148,10 +148,9 @@ impl Group {
     }
 
     /// Whatever is in flight is on its way: patience begins anew.
-    pub(super) fn progressed(&mut self, i: usize, now: Now) {
+    pub(super) fn progressed(&mut self, i: usize, partial: usize, now: Now) {
         let replica = &mut self.replicas[i];
-        replica.flight.iter_mut().for_each(|flight| flight.since_us = now.us);
-        replica.reads.iter_mut().for_each(|read| read.since_us = now.us);
+        (replica.moved_us, replica.partial) = (now.us, partial);
     }
 
     /// An empty server can be fed from the log's start if the log began over nothing and is still whole.

@@ -4,7 +4,8 @@ use super::super::effects::Cause;
 use super::super::entry::Entry;
 use super::super::pending::{Access, Burst, Stage, Submission, refused};
 use super::super::{Effects, Now};
-use super::{COPY_BYTES, Group, Open, Phase, TAIL_BYTES, TAIL_LONGEST, TAIL_SLACK, Waiting};
+use super::time::is_large;
+use super::{COPY_BYTES, Group, LARGE_BUCKETS, Open, Phase, TAIL_BYTES, TAIL_LONGEST, TAIL_SLACK, Waiting};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -62,6 +63,7 @@ impl Group {
             for bucket in burst.buckets.iter() {
                 self.buckets[bucket] = (position.seq, rule);
             }
+            self.remember_large(burst);
             if burst.everything {
                 self.everywhere = (position.seq, rule);
             }
@@ -71,6 +73,15 @@ impl Group {
         let trim = self.trim(if elided { 0 } else { bytes });
         let dialect = writes.first().map_or(2, |burst| burst.dialect);
         self.push(Entry { position, payload, commands: first, dialect, trim, elided }, open);
+    }
+
+    fn remember_large(&mut self, burst: &Burst) {
+        if is_large(burst.payload.len()) && self.large.len() < LARGE_BUCKETS {
+            burst.buckets.iter().for_each(|bucket| {
+                let known = self.large.entry(bucket).or_default();
+                *known = burst.payload.len().max(*known);
+            });
+        }
     }
 
     pub(super) fn push(&mut self, entry: Entry, open: Open) {

@@ -4,7 +4,7 @@ use super::super::effects::{Answer, Cause, Note, Reply};
 use super::super::pending::refused;
 use super::super::replica::{ReplicaState, mask};
 use super::super::{Effects, Now};
-use super::{Group, Phase, SLOWEST, Unrouted};
+use super::{Group, HeldRead, Phase, READ_PATIENCE, SLOWEST, Unrouted};
 
 impl Group {
     pub(super) fn tick(&mut self, now: Now, fx: &mut Effects) {
@@ -23,21 +23,21 @@ impl Group {
     }
 
     pub(super) fn watch_flight(&mut self, i: usize, now: Now, fx: &mut Effects) {
-        let bytes = self.replicas[i].flight.map_or(0, |flight| flight.bytes);
-        let stall = self.config.stall_us + working_us(bytes);
+        let stall_us = self.config.stall_us;
         let replica = &mut self.replicas[i];
-        let oldest_read = replica.reads.front().map(|read| read.since_us);
-        let oldest = replica.flight.map(|f| f.since_us).into_iter().chain(oldest_read).min();
-        let Some(oldest) = oldest else { return };
-        let age = now.us.saturating_sub(oldest);
-        if age > stall / 10 {
+        let age = |since_us: u64| now.us.saturating_sub(since_us.max(replica.moved_us));
+        let write = replica.flight.map_or(0, |flight| age(flight.since_us));
+        let read = replica.reads.front().map_or(0, |read| age(read.since_us));
+        let expected = replica.reads.front().map_or(0, |read| read.expected);
+        let bytes = replica.flight.map_or(0, |flight| flight.bytes).max(expected);
+        let patience_us = stall_us + working_us(bytes);
+        if write > patience_us / 10 || read > patience_us / 10 {
             replica.suspect = true;
         }
-        if age > stall {
-            if let Some(flight) = &mut replica.flight {
-                flight.since_us = now.us;
-            }
-            replica.reads.iter_mut().for_each(|read| read.since_us = now.us);
+        // How long a server works on a large reply before its first byte cannot be known; others are
+        // asked meanwhile.
+        if write > patience_us || read > patience_us.max(stall_us * READ_PATIENCE) {
+            replica.moved_us = now.us;
             fx.drops.push((i, "it answers nothing"));
             if replica.state == ReplicaState::InSync {
                 self.enter(i, ReplicaState::Lagging, fx);
@@ -48,10 +48,13 @@ impl Group {
     /// Moves reads that take longer than one try to another replica, each once.
     pub(super) fn watch_reads(&mut self, i: usize, now: Now, fx: &mut Effects) {
         let mut moving = Vec::new();
-        for at in 0..self.replicas[i].reads.len() {
+        // An answer that is arriving is not asked for again elsewhere.
+        let first = usize::from(self.replicas[i].partial > 0);
+        for at in first..self.replicas[i].reads.len() {
             let flight = &self.replicas[i].reads[at];
             let plan = &self.plans[usize::from(flight.burst.plan)].plan;
-            if now.us.saturating_sub(flight.since_us) < u64::from(plan.per_try_ms) * 1000 {
+            let patience_us = u64::from(plan.per_try_ms) * 1000 + working_us(flight.expected);
+            if now.us.saturating_sub(flight.since_us) < patience_us {
                 break;
             }
             let in_place = self.pending.latest_write(flight.burst.session) == flight.after;
@@ -79,10 +82,11 @@ impl Group {
         let bytes =
             self.replicas.iter().filter_map(|r| r.flight).map(|flight| flight.bytes).max().unwrap_or(0);
         let slack_us = working_us(bytes);
-        let late = |plan: u16, arrived_us: u64| {
+        let late_by = |plan: u16, arrived_us: u64, slack_us: u64| {
             let deadline_us = u64::from(plans[usize::from(plan)].plan.deadline_ms) * 1000 + slack_us;
             now.us.saturating_sub(arrived_us) > deadline_us
         };
+        let late = |plan: u16, arrived_us: u64| late_by(plan, arrived_us, slack_us);
         let recovering = self.phase != Phase::Serving;
         let cause = |plan: u16, arrived_us: u64| match recovering {
             true => Cause::Recovering,
@@ -93,7 +97,10 @@ impl Group {
         {
             fx.answers.push(refused(&burst, cause(burst.plan, burst.arrived_us)));
         }
-        for read in self.held.extract_if(.., |read| late(read.plan, read.arrived_us)) {
+        let size = |read: &HeldRead| working_us(read.answer.reply.bytes());
+        for read in
+            self.held.extract_if(.., |read| late_by(read.plan, read.arrived_us, slack_us + size(read)))
+        {
             let reply = Reply::Refused(cause(read.plan, read.arrived_us));
             fx.answers.push(Answer { reply, ..read.answer });
         }
@@ -104,8 +111,11 @@ impl Group {
             }
         }
         for replica in &mut self.replicas {
+            // So do those whose large answer, or one before theirs, is on its way.
+            let mut slack_us = slack_us + working_us(replica.partial);
             for flight in &mut replica.reads {
-                if !flight.abandoned && late(flight.burst.plan, flight.burst.arrived_us) {
+                slack_us += working_us(flight.expected);
+                if !flight.abandoned && late_by(flight.burst.plan, flight.burst.arrived_us, slack_us) {
                     flight.abandoned = true;
                     fx.answers
                         .push(refused(&flight.burst, cause(flight.burst.plan, flight.burst.arrived_us)));
@@ -141,7 +151,12 @@ impl Group {
     }
 }
 
+/// Do servers need a noticeable time for this many bytes?
+pub(super) fn is_large(bytes: usize) -> bool {
+    bytes >= SLOWEST / 8
+}
+
 /// The longest that a server may reasonably work on this many bytes, in microseconds.
 fn working_us(bytes: usize) -> u64 {
-    if bytes < SLOWEST / 8 { 0 } else { (bytes as u64).saturating_mul(1_000_000) / SLOWEST as u64 }
+    if !is_large(bytes) { 0 } else { (bytes as u64).saturating_mul(1_000_000) / SLOWEST as u64 }
 }
