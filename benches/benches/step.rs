@@ -7,6 +7,7 @@ use quorate_core::ordered::{
 };
 use quorate_core::plan::{Table, builtin_majority};
 use quorate_core::topology::{Backend, Topology};
+use quorate_wire::resp::{Copier, Reserved};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ fn group() -> Group {
     let backends = (0..REPLICAS).map(backend).collect();
     let topology = Topology { epoch: 1, local_zone: String::new(), slots: 16_384, backends };
     let table = Table::new(&builtin_majority(&topology), &topology).expect("valid");
-    let mut group = Group::new(GroupConfig::new(REPLICAS, 1), table.plans(), Box::new(NoStamp));
+    let copier = Box::new(Copier::new(Reserved::new("g")));
+    let mut group = Group::new(GroupConfig::new(REPLICAS, 1), table.plans(), Box::new(NoStamp), copier);
     let mut events =
         (0..REPLICAS).map(|replica| Event::Attached { replica, attachment: Attachment::default() }).collect();
     group.step(NOW, &mut events, &mut Effects::default());

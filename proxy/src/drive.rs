@@ -215,6 +215,12 @@ impl Driver {
                 reason = reason.name(),
                 "replica is stale: it takes no part until it gets a copy of all data, see docs/operations.md"
             ),
+            Note::Mended { replica, keys } => {
+                tracing::info!(group, replica = name(replica), keys, "a replica that differed was mended");
+            }
+            Note::Unmended { replica, why } => {
+                tracing::error!(group, replica = name(replica), why, "a replica cannot be mended key by key");
+            }
             Note::Refused { replica, error } => tracing::warn!(
                 group, replica = name(replica), error = %String::from_utf8_lossy(error), "a backend refused an entry"
             ),

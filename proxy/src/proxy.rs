@@ -19,7 +19,7 @@ use quorate_core::quorum::covers;
 use quorate_core::rule::{Mask, Rule};
 use quorate_host::{Host, HostError};
 use quorate_wire::command::StreamStamp;
-use quorate_wire::resp::{Framer, Limits, Reserved};
+use quorate_wire::resp::{Copier, Framer, Limits, Reserved};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -203,7 +203,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
     let published = keeper.handle().load();
     let table: Table = published.table.clone();
     let replicas: Vec<String> = view.backends.iter().map(|b| b.name.clone()).collect();
-    let mut stand_in = Group::new(GroupConfig::new(replicas.len(), 0), &[], Box::new(StreamStamp::default()));
+    let mut stand_in = sequencer(GroupConfig::new(replicas.len(), 0), &[], &Reserved::new(&group.name));
     let numbers = stand_in.adopt_plans(table.plans());
     let health = stand_in.health();
     let routing = Routing { table, numbers, digest: published.digest.clone() };
@@ -220,6 +220,11 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         counters,
         policy: std::sync::Mutex::new(policy.label()),
     })
+}
+
+fn sequencer(config: GroupConfig, plans: &[Plan], reserved: &Reserved) -> Group {
+    let copier = Copier::new(reserved.clone());
+    Group::new(config, plans, Box::new(StreamStamp::default()), Box::new(copier))
 }
 
 async fn accept(socket: TcpListener, port: Arc<Port>, mailboxes: Arc<[Arc<Mailbox>]>) {
@@ -297,7 +302,7 @@ impl Ownership {
         };
         let framer = Framer::new(self.shared.reserved.clone(), tail > 0);
         let links: Vec<Rc<Link>> = (0..replicas).map(|i| Rc::new(Link::new(i, framer.clone()))).collect();
-        let sequencer = Group::new(config, &self.plans, Box::new(StreamStamp::default()));
+        let sequencer = sequencer(config, &self.plans, &self.shared.reserved);
         let here = (Rc::downgrade(worker), index);
         let driver =
             Driver::new(sequencer, self.shared.clone(), framer, worker.clock, links.clone(), here, mailboxes);

@@ -68,6 +68,16 @@ fn session_order() {
 }
 
 #[test]
+fn own_keys() {
+    search("own keys", 400, core(|rules| rules.own_keys = false));
+}
+
+#[test]
+fn missed_keys() {
+    search("missed keys", 400, core(|rules| rules.missed_keys = false));
+}
+
+#[test]
 fn fence() {
     search("fence", 400, shell(|rules| rules.fence = false));
 }

@@ -121,6 +121,7 @@ fn problem(view: &quorate_core::ordered::ReplicaView, told: String) -> String {
             "it missed more than the log in memory holds".into()
         }
         ReplicaState::Stale(StaleReason::Diverged) => "it has entries that are not on the group's log".into(),
+        ReplicaState::Stale(StaleReason::Partial) => "a copy to it was begun and not finished".into(),
         ReplicaState::Stale(StaleReason::Blank) => "it is blank although the group has a history".into(),
         _ => told,
     }

@@ -6,7 +6,7 @@
 use super::call::Call;
 use crate::config::Backend;
 use crate::group::GroupShared;
-use quorate_core::ordered::{Attachment, Position};
+use quorate_core::ordered::{Attachment, Position, TailEntry};
 use quorate_wire::resp::{Reserved, Value, tail};
 use std::collections::{BTreeMap, HashSet};
 use tokio::net::TcpStream;
@@ -69,6 +69,15 @@ pub struct Attached {
     pub data: Option<Data>,
 }
 
+/// What is worth reading from a backend beside its position.
+#[derive(Clone, Copy)]
+pub struct Want<'a> {
+    /// Its tail, if it stands there.
+    pub tail: &'a dyn Fn(Position) -> bool,
+    /// A digest of its data, if it has no position.
+    pub data: bool,
+}
+
 /// How much data a backend without a position holds, and which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Data {
@@ -119,7 +128,7 @@ pub async fn attach(
     group: &GroupShared,
     owner: &Owner,
     password: &str,
-    want_tail: bool,
+    want: Want<'_>,
 ) -> Result<Attached, AttachError> {
     let mut call = Call::open(backend).await?;
     let address = call.address.to_string();
@@ -134,12 +143,12 @@ pub async fn attach(
         return Err(AttachError::Problem("the fence was taken by another proxy meanwhile".into()));
     }
     let run_id = info.get("run_id").cloned().unwrap_or_default();
-    let mut attachment = standing(&mut call, &group.reserved, &run_id, want_tail).await?;
+    let mut attachment = standing(&mut call, &group.reserved, &run_id, want.tail).await?;
     if attachment.position.is_none() {
         attachment.empty = is_empty(&mut call, &group.reserved).await?;
     }
     let data = match attachment.position {
-        None if want_tail => Some(data(&mut call, &group.reserved).await?),
+        None if want.data && !attachment.partial => Some(data(&mut call, &group.reserved).await?),
         _ => None,
     };
     Ok(Attached { stream: call.into_stream(), attachment, run_id, server, address, commands, data })
@@ -275,13 +284,13 @@ async fn standing(
     call: &mut Call,
     keys: &Reserved,
     run_id: &str,
-    want_tail: bool,
+    want_tail: &dyn Fn(Position) -> bool,
 ) -> Result<Attachment, String> {
-    let position = keys.position.as_bytes();
-    let mut asked: Vec<Vec<&[u8]>> = vec![vec![b"GET", position], vec![b"GET", keys.run.as_bytes()]];
-    if want_tail {
-        asked.push(vec![b"LRANGE", keys.tail.as_bytes(), b"0", b"-1"]);
-    }
+    let asked = [
+        vec![&b"GET"[..], keys.position.as_bytes()],
+        vec![b"GET", keys.run.as_bytes()],
+        vec![b"EXISTS", keys.partial.as_bytes()],
+    ];
     let answers = call.ask_all(&asked).await?;
     if let Some(error) = answers.iter().find_map(Value::error) {
         return Err(format!("its reserved keys cannot be read: {error}"));
@@ -291,9 +300,20 @@ async fn standing(
         Some(text) => Some(text.parse().map_err(|()| format!("its position '{text}' cannot be read"))?),
     };
     let restarted = answers[1].text() != Some(run_id);
-    let elements = answers.get(2).map(Value::items).unwrap_or_default();
-    let tail = elements.iter().filter_map(|element| tail::parse(element.bytes()?)).collect();
-    Ok(Attachment { position, tail, restarted, empty: false })
+    let partial = answers[2] == Value::Integer(1);
+    let tail = match position {
+        Some(position) if want_tail(position) => tail(call, keys).await?,
+        _ => Vec::new(),
+    };
+    Ok(Attachment { position, tail, restarted, partial, empty: false })
+}
+
+async fn tail(call: &mut Call, keys: &Reserved) -> Result<Vec<TailEntry>, String> {
+    let answer = call.ask(&[b"LRANGE", keys.tail.as_bytes(), b"0", b"-1"]).await?;
+    match answer.error() {
+        Some(error) => Err(format!("its tail cannot be read: {error}")),
+        None => Ok(answer.items().iter().filter_map(|element| tail::parse(element.bytes()?)).collect()),
+    }
 }
 
 /// No keys but ours?

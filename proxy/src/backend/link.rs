@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Entry, Event, Replies};
 use quorate_wire::resp::{
-    Decoder, Framer, Limits, Outcome, ReplyError, Scanner, TransactionReader, encode, is_environment_error,
+    Framer, Outcome, ReplyError, Scanner, TransactionReader, each_command, encode, is_environment_error,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -362,13 +362,7 @@ fn commands(entries: &[Arc<Entry>]) -> Vec<Bytes> {
     for entry in entries {
         let mut whole = BytesMut::with_capacity(entry.len());
         entry.payload.iter().for_each(|part| whole.extend_from_slice(part));
-        let mut rest = whole.freeze();
-        let limits =
-            Limits { bulk: usize::MAX >> 1, args: usize::MAX >> 1, inline: 64, frame: usize::MAX >> 1 };
-        let mut decoder = Decoder::default();
-        while let Ok(Some(frame)) = decoder.next(&rest, &limits) {
-            found.push(rest.split_to(frame.len));
-        }
+        each_command(&whole.freeze(), |command, _| found.push(command));
     }
     found
 }

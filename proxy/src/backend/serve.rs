@@ -1,6 +1,6 @@
 //! The life of one backend's connection: attach, serve, lose, wait, again.
 
-use super::attach::{AttachError, Attached, Data, Owner, attach};
+use super::attach::{AttachError, Attached, Data, Owner, Want, attach};
 use super::link::Link;
 use crate::config::Backend;
 use crate::drive::Driver;
@@ -157,7 +157,10 @@ impl Attendant {
     }
 
     async fn attach(&self, recovering: bool) -> Result<Attached, AttachError> {
-        let attached = attach(&self.backend, &self.shared, &self.owner, &self.password, recovering).await?;
+        // Whoever stands on the log is simply fed; the tail of any other shows where it left it.
+        let tail = |position| recovering || !self.driver.borrow().group().holds(position);
+        let want = Want { tail: &tail, data: recovering };
+        let attached = attach(&self.backend, &self.shared, &self.owner, &self.password, want).await?;
         self.peers.learn(self.replica, &attached.commands, &self.shared);
         self.peers.compare(self.replica, attached.data)?;
         Ok(attached)

@@ -116,6 +116,20 @@ pub enum Note {
         /// Why.
         reason: StaleReason,
     },
+    /// A replica that differed holds what the others hold again.
+    Mended {
+        /// Index of the replica.
+        replica: usize,
+        /// How many keys were copied.
+        keys: usize,
+    },
+    /// A replica that differs cannot be mended key by key.
+    Unmended {
+        /// Index of the replica.
+        replica: usize,
+        /// Why.
+        why: &'static str,
+    },
     /// A replica refused an entry: environment error.
     Refused {
         /// Index of the replica.

@@ -3,6 +3,7 @@
 //! [`Group`] is told what happened and says what to do; it never waits, reads a clock or
 //! meets a socket. Payloads are opaque bytes to it.
 
+mod by_value;
 mod effects;
 mod entry;
 mod group;
@@ -12,6 +13,7 @@ mod recovery;
 mod replica;
 mod rules;
 
+pub use by_value::{ByValue, Keys, Request};
 pub use effects::{Answer, Cause, Effects, Note, Outgoing, Reply};
 pub use entry::{Entry, Position, Replies, TailEntry};
 pub use group::{Group, GroupConfig, Health, Phase, Stamp};

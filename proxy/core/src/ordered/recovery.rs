@@ -14,6 +14,8 @@ pub struct Attachment {
     pub tail: Vec<TailEntry>,
     /// It holds no data at all.
     pub empty: bool,
+    /// A copy to it was begun and not finished: what it holds is nothing to build upon.
+    pub partial: bool,
     /// Its run id is not the one recorded at its last attach: it may have forgotten acknowledged entries.
     pub restarted: bool,
 }
@@ -44,18 +46,20 @@ pub(super) fn judge(
         let hit = |a: &Option<Attachment>| a.as_ref().is_some_and(test);
         attached.iter().enumerate().filter(|(_, a)| hit(a)).fold(0, |mask, (i, _)| mask | 1 << i)
     };
-    let positioned = is(&|a| a.position.is_some());
-    let remembering = is(&|a| a.position.is_some() && (!a.restarted || !safety.amnesia));
+    let positioned = is(&|a| a.position.is_some() && !a.partial);
+    let remembering = is(&|a| a.position.is_some() && !a.partial && (!a.restarted || !safety.amnesia));
     let everyone = attached.iter().all(Option::is_some);
     if positioned == 0 {
-        return if everyone && !expects_history { Verdict::Fresh } else { Verdict::Wait };
+        let partial = is(&|a| a.partial) != 0;
+        return if everyone && !expects_history && !partial { Verdict::Fresh } else { Verdict::Wait };
     }
     let touches = |set: Mask| !safety.cover || covers(rules, attached.len(), set);
     let enough = touches(remembering) || (everyone && touches(positioned));
     if !enough {
         return Verdict::Wait;
     }
-    let rank = |i: &usize| attached[*i].as_ref().and_then(|a| a.position).map(|p| p.rank());
+    let whole = |i: &usize| attached[*i].as_ref().filter(|a| !a.partial);
+    let rank = |i: &usize| whole(i).and_then(|a| a.position).map(|p| p.rank());
     match (0..attached.len()).max_by_key(rank) {
         Some(best) => Verdict::Adopt(best),
         None => Verdict::Wait,

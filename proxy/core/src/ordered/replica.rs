@@ -15,6 +15,8 @@ pub enum StaleReason {
     Diverged,
     /// It has no position though the group has a history.
     Blank,
+    /// A copy to it was begun and not finished.
+    Partial,
 }
 
 impl StaleReason {
@@ -24,6 +26,7 @@ impl StaleReason {
             StaleReason::TooFarBehind => "too-far-behind",
             StaleReason::Diverged => "diverged",
             StaleReason::Blank => "blank",
+            StaleReason::Partial => "partial",
         }
     }
 }
@@ -40,6 +43,8 @@ pub enum ReplicaState {
     Lagging,
     /// Holds everything that is committed.
     InSync,
+    /// Differs in some keys, which are being copied to it.
+    Mending,
     /// Needs a copy of all data; takes no part until then.
     Stale(StaleReason),
 }
@@ -52,6 +57,7 @@ impl ReplicaState {
             ReplicaState::Waiting => "waiting",
             ReplicaState::Lagging => "lagging",
             ReplicaState::InSync => "in-sync",
+            ReplicaState::Mending => "mending",
             ReplicaState::Stale(_) => "stale",
         }
     }
@@ -79,16 +85,31 @@ pub(super) struct Flight {
     pub(super) bytes: usize,
 }
 
-/// A read that is not answered yet.
+/// Something asked of a replica, beside entries, that is not answered yet.
 #[derive(Debug)]
 pub(super) struct ReadFlight {
-    pub(super) burst: Burst,
     pub(super) since_us: u64,
+    /// Bytes that the reply may well have, as far as that is known.
+    pub(super) expected: usize,
+    pub(super) asker: Asker,
+}
+
+/// Who asked.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A client.
+    Client(ClientRead),
+    /// The mending of this replica; the number tells its questions apart.
+    Mend(usize, u64),
+}
+
+/// A client's read on its way.
+#[derive(Debug)]
+pub(super) struct ClientRead {
+    pub(super) burst: Burst,
     pub(super) hold: Hold,
     /// The stage of the session's latest write when this read was sent.
     pub(super) after: u64,
-    /// Bytes that the reply may well have, as far as large writes are remembered.
-    pub(super) expected: usize,
     /// Already sent to another replica or refused; the reply is dropped.
     pub(super) abandoned: bool,
     /// Was tried elsewhere before: it is not moved again only because it is slow.
@@ -135,6 +156,19 @@ impl Replica {
             retry_at_us: 0,
             backoff_us: 0,
         }
+    }
+
+    /// Clients' reads in flight.
+    pub(super) fn client_reads(&mut self) -> impl Iterator<Item = &mut ClientRead> {
+        self.reads.iter_mut().filter_map(|flight| match &mut flight.asker {
+            Asker::Client(read) => Some(read),
+            Asker::Mend(..) => None,
+        })
+    }
+
+    /// Does a client wait for a read of it?
+    pub(super) fn owes_read(&self) -> bool {
+        self.reads.iter().any(|flight| matches!(&flight.asker, Asker::Client(read) if !read.abandoned))
     }
 
     /// Connected and on the log.

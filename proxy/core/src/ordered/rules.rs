@@ -17,6 +17,10 @@ pub struct SafetyRules {
     pub position: bool,
     /// A session's read goes behind the session's own writes.
     pub session_order: bool,
+    /// A replica that left the log gets the log's values of the keys that its own entries touched.
+    pub own_keys: bool,
+    /// It also gets the values of the keys that the log touched since.
+    pub missed_keys: bool,
 }
 
 impl SafetyRules {
@@ -29,5 +33,7 @@ impl SafetyRules {
         cover: true,
         position: true,
         session_order: true,
+        own_keys: true,
+        missed_keys: true,
     };
 }

@@ -14,6 +14,35 @@ impl Stamp for NoStamp {
     }
 }
 
+/// Payloads are `key=...;` texts; values travel as they are.
+struct NoValues;
+
+impl ByValue for NoValues {
+    fn touched(&self, payload: &[Bytes], keys: &mut Keys) -> bool {
+        keys.extend(payload.iter().flat_map(|part| part.split(|b| *b == b';')).map(Bytes::copy_from_slice));
+        keys.remove(&b""[..]);
+        true
+    }
+
+    fn fetch(&self, keys: &Keys) -> Request {
+        let names: Vec<_> = keys.iter().map(|key| String::from_utf8_lossy(key)).collect();
+        Request { payload: Bytes::from(format!("fetch {}", names.join(","))), commands: 1 }
+    }
+
+    fn store(&self, _: &Keys, fetched: &Bytes) -> Option<Request> {
+        let text = format!("store {}", String::from_utf8_lossy(fetched));
+        Some(Request { payload: Bytes::from(text), commands: 1 })
+    }
+
+    fn succeeded(&self, answer: &Bytes) -> bool {
+        answer.starts_with(b"+")
+    }
+
+    fn seal(&self, at: Position) -> Request {
+        Request { payload: Bytes::from(format!("seal {}", at.seq)), commands: 1 }
+    }
+}
+
 /// A group and what it asked for so far.
 struct World {
     group: Group,
@@ -28,7 +57,7 @@ impl World {
         let table = Table::new(&builtin_majority(&topology), &topology).expect("valid");
         let mut config = GroupConfig::new(replicas, 1);
         edit(&mut config);
-        let group = Group::new(config, table.plans(), Box::new(NoStamp));
+        let group = Group::new(config, table.plans(), Box::new(NoStamp), Box::new(NoValues));
         World { group, now: Now { us: 1, unix_ms: 1 }, fx: Effects::default() }
     }
 
@@ -422,6 +451,98 @@ fn a_replica_that_takes_a_large_entry_is_not_taken_for_dead() {
     assert_eq!(world.fx.drops.len(), 3, "patience has an end");
 }
 
+/// What a replica's tail says of entries of this epoch's log and one of its own.
+fn diverged(world: &World) -> (Position, Vec<TailEntry>) {
+    let item = |position, text: &'static str| TailEntry {
+        position,
+        commands: u32::from(!text.is_empty()),
+        payload: Some(Bytes::from_static(text.as_bytes())),
+    };
+    let start = Position::default().next(1, &[]);
+    assert!(world.group.holds(start));
+    let own = start.next(1, &[Bytes::from_static(b"lost=1;")]);
+    (own, vec![item(start, ""), item(own, "lost=1;")])
+}
+
+#[test]
+fn a_suffix_that_is_on_no_log_is_undone_by_value() {
+    let mut world = World::serving(3);
+    world.step(Event::Disconnected { replica: 2 });
+    world.write(1, 1);
+    world.apply(0, &["+OK"]);
+    world.apply(1, &["+OK"]);
+    let (position, tail) = diverged(&world);
+    world.fx.clear();
+    let attachment = Attachment { position: Some(position), tail, ..Attachment::default() };
+    world.step(Event::Attached { replica: 2, attachment });
+    assert_eq!(world.sent(), [(1, "read fetch 1/1,lost=1".into())], "its own keys, and those it missed");
+    world.write(1, 2);
+    assert_eq!(world.sent(), to_all(2, "3=1/2;"), "the others go on");
+    world.step(Event::Read { replica: 1, bytes: Bytes::from_static(b"values") });
+    assert_eq!(world.sent(), [(2, "read store values".into())]);
+    world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"+OK") });
+    assert_eq!(world.sent(), [(2, "read seal 2".into())]);
+    world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"+OK") });
+    assert_eq!(world.sent(), [(2, "3=1/2;".into())], "fed from where the values were read");
+    assert_eq!(
+        world.group.health().replicas[2].state,
+        ReplicaState::InSync,
+        "it holds all that is committed"
+    );
+}
+
+#[test]
+fn values_that_are_not_taken_leave_the_replica_stale() {
+    let mut world = World::serving(3);
+    world.step(Event::Disconnected { replica: 2 });
+    let (position, tail) = diverged(&world);
+    let attachment = Attachment { position: Some(position), tail, ..Attachment::default() };
+    world.step(Event::Attached { replica: 2, attachment });
+    world.step(Event::Read { replica: 1, bytes: Bytes::from_static(b"values") });
+    world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"-ERR bad format") });
+    let state = world.group.health().replicas[2].state;
+    assert_eq!(state, ReplicaState::Stale(StaleReason::Diverged));
+}
+
+#[test]
+fn the_minority_is_mended() {
+    let mut world = World::serving(3);
+    world.write(1, 1);
+    world.sent();
+    world.apply(1, &[":2"]);
+    world.apply(0, &[":1"]);
+    assert_eq!(world.group.health().replicas[1].state, ReplicaState::InSync, "one against one says nothing");
+    world.apply(2, &[":1"]);
+    assert_eq!(world.group.health().replicas[1].state, ReplicaState::Mending);
+    assert_eq!(world.sent(), [(2, "read fetch 1/1".into())]);
+    world.step(Event::Disconnected { replica: 2 });
+    world.step(Event::Tick);
+    world.wait(50);
+    assert_eq!(world.sent(), [(0, "read fetch 1/1".into())], "another source is asked");
+}
+
+#[test]
+fn nobody_is_mended_when_a_rule_could_not_be_met_without_it() {
+    let mut world = World::serving(3);
+    world.step(Event::Disconnected { replica: 0 });
+    world.write(1, 1);
+    world.apply(1, &[":1"]);
+    world.apply(2, &[":2"]);
+    assert!(world.group.health().replicas[1..].iter().all(|r| r.state == ReplicaState::InSync));
+}
+
+#[test]
+fn a_replica_with_half_a_copy_is_no_source() {
+    let mut world = World::unattached(3, |_| {});
+    let partial = || Attachment { partial: true, ..Attachment::default() };
+    (0..3).for_each(|replica| world.step(Event::Attached { replica, attachment: partial() }));
+    assert_eq!(world.group.phase(), Phase::Recovering, "half a copy is no beginning");
+    let mut world = World::serving(3);
+    world.step(Event::Disconnected { replica: 2 });
+    world.step(Event::Attached { replica: 2, attachment: partial() });
+    assert_eq!(world.group.health().replicas[2].state, ReplicaState::Stale(StaleReason::Partial));
+}
+
 #[test]
 fn a_large_answer_has_the_time_it_takes_to_arrive() {
     let mut world = World::serving(3);
@@ -464,7 +585,7 @@ fn replicas_that_disagree_are_noted() {
     world.apply(1, &[":1"]);
     assert_eq!(world.fx.notes, []);
     world.apply(2, &[":2"]);
-    assert_eq!(world.fx.notes, [Note::Divergence { seq: 2, replica: 2 }]);
+    assert_eq!(world.fx.notes[0], Note::Divergence { seq: 2, replica: 2 });
 }
 
 #[test]

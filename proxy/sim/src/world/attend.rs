@@ -6,7 +6,7 @@ use super::net::{ConnId, Segment, Way};
 use super::proxy::{Proxy, Stage};
 use super::talk::{Next, Talk};
 use bytes::{Bytes, BytesMut};
-use quorate_core::ordered::{Event, Phase};
+use quorate_core::ordered::Event;
 
 const FIRST_WAIT_US: u64 = 10_000;
 const LONGEST_WAIT_US: u64 = 160_000;
@@ -105,9 +105,8 @@ impl Proxy {
         let now_us = env.agenda.now_us();
         match self.attendants[i].state {
             State::Waiting { until_us } if until_us <= now_us && !self.is_over() => {
-                let want_tail = self.group.phase() == Phase::Recovering;
                 let shell = self.options.shell;
-                let talk = Talk::attach(self.owner.clone(), shell, want_tail, now_us + ANSWER_US);
+                let talk = Talk::attach(self.owner.clone(), shell, now_us + ANSWER_US);
                 self.connect(i, talk, env);
             }
             State::Talking => {

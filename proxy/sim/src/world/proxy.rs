@@ -16,7 +16,7 @@ use quorate_core::ordered::{
 use quorate_core::plan::Plan;
 use quorate_core::quorum::covers;
 use quorate_core::rule::{Mask, Rule};
-use quorate_wire::resp::{Framer, Reserved, encode};
+use quorate_wire::resp::{Copier, Framer, Reserved, encode};
 use std::sync::Arc;
 
 pub(super) const TICK_US: u64 = 5_000;
@@ -86,7 +86,7 @@ impl Proxy {
             index,
             alive: true,
             owner: Owner { epoch: 0, id: format!("{:04x}", env.dice.roll() & 0xffff) },
-            group: Group::new(config, plans, Box::new(NoStamp)),
+            group: Group::new(config, plans, Box::new(NoStamp), Box::new(Copier::new(keys.clone()))),
             attendants: (0..options.replicas).map(Attendant::new).collect(),
             stage: Stage::Rest { until_us: 0 },
             options: options.clone(),
@@ -258,6 +258,7 @@ impl Proxy {
                 let legitimate = match reason {
                     StaleReason::TooFarBehind => true,
                     StaleReason::Diverged => taken_over,
+                    StaleReason::Partial => true,
                     StaleReason::Blank => false,
                 };
                 if !legitimate {
@@ -274,6 +275,12 @@ impl Proxy {
                 let word = String::from_utf8_lossy(error);
                 let word = word.split(' ').next().unwrap_or_default().to_string();
                 env.detail(format!("{name}: r{} refused: {word}", replica + 1));
+            }
+            Note::Mended { replica, keys } => {
+                env.note(format!("{name}: r{} is mended, {keys} keys", replica + 1));
+            }
+            Note::Unmended { replica, why } => {
+                env.note(format!("{name}: r{} is not mended: {why}", replica + 1))
             }
             Note::Retracted { seq } => env.note(format!("{name}: entry {seq} is taken back")),
         }

@@ -60,7 +60,6 @@ pub(super) struct Talk {
     pub(super) deadline_us: u64,
     owner: Owner,
     shell: ShellRules,
-    want_tail: bool,
     run_id: String,
     tries: u32,
     wanted: usize,
@@ -77,17 +76,17 @@ fn words(line: &[&str]) -> Words {
 impl Talk {
     /// A conversation that surveys.
     pub(super) fn survey(deadline_us: u64) -> Self {
-        Self::new(Step::Probe, Owner::default(), ShellRules::ALL, false, deadline_us)
+        Self::new(Step::Probe, Owner::default(), ShellRules::ALL, deadline_us)
     }
 
     /// A conversation that attaches in the name of an owner.
-    pub(super) fn attach(owner: Owner, shell: ShellRules, want_tail: bool, deadline_us: u64) -> Self {
-        Self::new(Step::Info, owner, shell, want_tail, deadline_us)
+    pub(super) fn attach(owner: Owner, shell: ShellRules, deadline_us: u64) -> Self {
+        Self::new(Step::Info, owner, shell, deadline_us)
     }
 
-    fn new(step: Step, owner: Owner, shell: ShellRules, want_tail: bool, deadline_us: u64) -> Self {
+    fn new(step: Step, owner: Owner, shell: ShellRules, deadline_us: u64) -> Self {
         let (run_id, answers, scanner) = (String::new(), Vec::new(), Scanner::default());
-        Talk { step, deadline_us, owner, shell, want_tail, run_id, tries: 0, wanted: 0, answers, scanner }
+        Talk { step, deadline_us, owner, shell, run_id, tries: 0, wanted: 0, answers, scanner }
     }
 
     /// The first thing to say.
@@ -207,9 +206,8 @@ impl Talk {
             vec![words(&["GET", &keys.position]), words(&["GET", &keys.run]), words(&["DBSIZE"])];
         let own: Vec<&str> = ["EXISTS"].into_iter().chain(keys.all()).collect();
         commands.push(words(&own));
-        if self.want_tail {
-            commands.push(words(&["LRANGE", &keys.tail, "0", "-1"]));
-        }
+        commands.push(words(&["EXISTS", &keys.partial]));
+        commands.push(words(&["LRANGE", &keys.tail, "0", "-1"]));
         Next::Say(self.say(&commands))
     }
 
@@ -220,10 +218,11 @@ impl Talk {
             Some(Err(())) => return Next::Problem("its position cannot be read".into()),
         };
         let restarted = answers[1].text() != Some(self.run_id.as_str());
-        let elements = answers.get(4).map(Value::items).unwrap_or_default();
+        let elements = answers.get(5).map(Value::items).unwrap_or_default();
         let tail = elements.iter().filter_map(|element| tail::parse(element.bytes()?)).collect();
         let empty = answers[2] == answers[3];
-        Next::Done(Attachment { position, tail, empty, restarted }, std::mem::take(&mut self.run_id))
+        let partial = answers[4] == Value::Integer(1);
+        Next::Done(Attachment { position, tail, empty, partial, restarted }, std::mem::take(&mut self.run_id))
     }
 }
 

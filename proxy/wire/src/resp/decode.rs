@@ -3,9 +3,9 @@
 //! The decoder is resumed where it stopped, so that no byte is looked at twice however the
 //! stream is cut. Sizes are checked as soon as they are announced, before memory is spent.
 
-use super::args::Span;
+use super::args::{Args, Span};
 use super::encode;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
 /// What a client may send.
@@ -218,6 +218,19 @@ fn number(
         None if rest.len() > longest => Err(too_long),
         _ => Ok(None),
     }
+}
+
+/// Calls `each` with every command of a payload that was decoded before: its bytes and its arguments.
+/// `false` when the payload does not end where a command ends.
+pub fn each_command(payload: &Bytes, mut each: impl FnMut(Bytes, Args)) -> bool {
+    let limits = Limits { bulk: usize::MAX >> 1, args: usize::MAX >> 1, inline: 64, frame: usize::MAX >> 1 };
+    let (mut rest, mut decoder) = (payload.clone(), Decoder::default());
+    while !rest.is_empty() {
+        let Ok(Some(frame)) = decoder.next(&rest, &limits) else { return false };
+        let command = rest.split_to(frame.len);
+        each(command.clone(), Args::new(&command, decoder.spans()));
+    }
+    true
 }
 
 #[cfg(test)]

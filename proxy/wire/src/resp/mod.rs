@@ -2,6 +2,7 @@
 //! transactions in which log entries travel to a backend.
 
 pub mod args;
+pub mod copy;
 pub mod decode;
 pub mod encode;
 pub mod reply;
@@ -10,7 +11,8 @@ pub mod transaction;
 pub mod value;
 
 pub use args::{Args, Span};
-pub use decode::{Decoder, Frame, Limits, ProtocolError};
+pub use copy::Copier;
+pub use decode::{Decoder, Frame, Limits, ProtocolError, each_command};
 pub use reply::{ReplyError, Scanner, is_environment_error};
 pub use transaction::{Framer, Outcome, Reserved, TransactionReader};
 pub use value::Value;

@@ -39,6 +39,8 @@ pub struct Reserved {
     pub run: String,
     /// Holds the epoch of the owner that fenced this backend last.
     pub epoch: String,
+    /// There while a copy to this backend is not finished.
+    pub partial: String,
 }
 
 /// What all reserved keys begin with.
@@ -48,12 +50,13 @@ impl Reserved {
     /// The keys of a group.
     pub fn new(group: &str) -> Self {
         let key = |name: &str| format!("__quorate:{{{group}}}:{name}");
-        Self { position: key("pos"), tail: key("tail"), run: key("run"), epoch: key("epoch") }
+        let (position, tail, run) = (key("pos"), key("tail"), key("run"));
+        Self { position, tail, run, epoch: key("epoch"), partial: key("partial") }
     }
 
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &str> {
-        [&self.position, &self.tail, &self.run, &self.epoch].into_iter().map(String::as_str)
+        [&self.position, &self.tail, &self.run, &self.epoch, &self.partial].into_iter().map(String::as_str)
     }
 }
 

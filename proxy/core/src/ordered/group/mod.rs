@@ -5,11 +5,13 @@
 //! see docs/decisions/0002-one-entry-in-flight.md. Natural batching pays for it.
 
 mod commit;
+mod mend;
 mod reads;
 mod replicas;
 mod requests;
 mod time;
 
+use super::by_value::ByValue;
 use super::effects::{Answer, Effects};
 use super::entry::{Position, Replies};
 use super::log::Log;
@@ -22,6 +24,7 @@ use crate::plan::Plan;
 use crate::quorum::covers;
 use crate::rule::{Mask, Rule};
 use bytes::BytesMut;
+use mend::Mend;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -167,13 +170,16 @@ struct Waiting {
     arrived_us: u64,
 }
 
+/// Few and nearly always one.
+type Votes = Vec<(u64, Mask)>;
+
 /// An entry that is not fully answered or compared.
 struct Open {
     waiting: Vec<Waiting>,
     rules: u64,
     replies: Option<Replies>,
-    /// Hash of the first replica's replies.
-    vote: Option<u64>,
+    /// Hashes of the replicas' replies, and who gave each.
+    votes: Votes,
     sent_to: Mask,
     refused_by: Mask,
 }
@@ -196,6 +202,7 @@ struct HeldRead {
 pub struct Group {
     config: GroupConfig,
     stamp: Box<dyn Stamp>,
+    by_value: Box<dyn ByValue>,
     phase: Phase,
     attachments: Vec<Option<Attachment>>,
     replicas: Vec<Replica>,
@@ -215,6 +222,8 @@ pub struct Group {
     pending: Pending,
     unrouted: Vec<Unrouted>,
     held: Vec<HeldRead>,
+    /// By replica: what is being done to make it hold what the others hold.
+    mends: Vec<Option<Mend>>,
     tail: (u32, usize),
     /// The log began over backends without any data, so that an empty one can be fed from its start.
     began_empty: bool,
@@ -225,7 +234,12 @@ pub struct Group {
 
 impl Group {
     /// A group that knows nothing of its replicas yet.
-    pub fn new(config: GroupConfig, plans: &[Plan], stamp: Box<dyn Stamp>) -> Self {
+    pub fn new(
+        config: GroupConfig,
+        plans: &[Plan],
+        stamp: Box<dyn Stamp>,
+        by_value: Box<dyn ByValue>,
+    ) -> Self {
         let n = config.replicas;
         assert!(
             (1..=crate::rule::MAX_REPLICAS).contains(&n),
@@ -233,6 +247,7 @@ impl Group {
         );
         let mut group = Group {
             stamp,
+            by_value,
             phase: Phase::Recovering,
             attachments: vec![None; n],
             replicas: (0..n).map(|_| Replica::new()).collect(),
@@ -248,6 +263,7 @@ impl Group {
             pending: Pending::new(config.queue_bytes, config.entry_bytes, config.entry_commands),
             unrouted: Vec::new(),
             held: Vec::new(),
+            mends: (0..n).map(|_| None).collect(),
             tail: (0, 0),
             began_empty: false,
             unreachable: 0,
@@ -269,6 +285,7 @@ impl Group {
         self.phase = Phase::Recovering;
         self.attachments.iter_mut().for_each(|attachment| *attachment = None);
         self.replicas.iter_mut().for_each(|replica| *replica = Replica::new());
+        self.mends.iter_mut().for_each(|mend| *mend = None);
         self.rules.iter_mut().for_each(|rule| rule.committed = 0);
         self.log = Log::new(Position::default(), self.config.log_bytes);
         self.open.clear();
@@ -315,11 +332,11 @@ impl Group {
             Event::Attached { replica, attachment } => self.attached(replica, attachment, now, fx),
             Event::Applied { replica, replies } => self.applied(replica, replies, fx),
             Event::Refused { replica, error } => self.refused(replica, error, now, fx),
-            Event::Read { replica, bytes } => self.read_done(replica, bytes, fx),
-            Event::ReadLost { replica } => self.read_lost(replica, fx),
+            Event::Read { replica, bytes } => self.read_done(replica, bytes, now, fx),
+            Event::ReadLost { replica } => self.read_lost(replica, now, fx),
             Event::Progress { replica, partial } => self.progressed(replica, partial, now),
             Event::Unreachable { replica } => self.unreachable(replica, now, fx),
-            Event::Disconnected { replica } => self.disconnected(replica, fx),
+            Event::Disconnected { replica } => self.disconnected(replica, now, fx),
             Event::Fenced { by } => self.fenced(by, fx),
             Event::Tick => self.tick(now, fx),
         }
@@ -331,6 +348,7 @@ impl Group {
             return;
         }
         self.advance(fx);
+        self.mend(now, fx);
         self.number(now, fx);
         self.feed(now, fx);
         self.route_waiting_reads(now, fx);
@@ -365,6 +383,12 @@ impl Group {
         self.log.head()
     }
 
+    /// Is this position on the log, and everything after it still here? Otherwise a replica that stands there
+    /// cannot simply be fed, and its tail is wanted.
+    pub fn holds(&self, position: Position) -> bool {
+        self.log.holds(position)
+    }
+
     /// Where the group stands.
     pub fn phase(&self) -> Phase {
         self.phase
@@ -386,7 +410,7 @@ impl Group {
             || !self.unrouted.is_empty()
             || !self.held.is_empty()
             || self.open.iter().any(|open| !open.waiting.is_empty())
-            || self.replicas.iter().any(|r| r.reads.iter().any(|read| !read.abandoned))
+            || self.replicas.iter().any(Replica::owes_read)
     }
 
     fn waits_for(&self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use super::super::effects::{Answer, Cause, Outgoing, Reply};
 use super::super::pending::{Burst, refused};
-use super::super::replica::{Hold, ReadFlight, Replica, mask};
+use super::super::replica::{Asker, ClientRead, Hold, ReadFlight, Replica, mask};
 use super::super::{Effects, Now};
 use super::{Group, HeldRead, Phase, Unrouted};
 use bytes::Bytes;
@@ -18,8 +18,8 @@ impl Group {
         let (payload, commands, dialect) = (burst.payload.clone(), burst.commands, burst.dialect);
         fx.sends.push((i, Outgoing::Read { payload, commands, dialect }));
         let expected = burst.buckets.iter().filter_map(|bucket| self.large.get(&bucket)).sum();
-        let flight = ReadFlight { burst, since_us: now.us, hold, after, expected, abandoned: false, moved };
-        self.replicas[i].reads.push_back(flight);
+        let asker = Asker::Client(ClientRead { burst, hold, after, abandoned: false, moved });
+        self.replicas[i].reads.push_back(ReadFlight { since_us: now.us, expected, asker });
     }
 
     /// The replica for a read: the first of the plan's order that has everything numbered before it.
@@ -62,54 +62,85 @@ impl Group {
         hold
     }
 
-    pub(super) fn read_done(&mut self, i: usize, bytes: Bytes, fx: &mut Effects) {
+    pub(super) fn read_done(&mut self, i: usize, bytes: Bytes, now: Now, fx: &mut Effects) {
         let replica = &mut self.replicas[i];
         let Some(flight) = replica.reads.pop_front() else { return };
         (replica.suspect, replica.partial) = (false, 0);
+        let read = match flight.asker {
+            Asker::Client(read) => read,
+            Asker::Mend(target, token) => return self.mend_answered(target, token, &bytes, now, fx),
+        };
         // It may have been asked for elsewhere meanwhile: the first answer counts.
-        if flight.abandoned && !self.abandon_twin(&flight.burst) {
+        if read.abandoned && !self.abandon_twin(&read.burst) {
             return;
         }
-        let Burst { session, ticket, commands, plan, arrived_us, .. } = flight.burst;
+        let Burst { session, ticket, commands, plan, arrived_us, .. } = read.burst;
         let answer = Answer { session, ticket, commands, reply: Reply::Done(bytes) };
-        if self.satisfied(flight.hold) {
+        if self.satisfied(read.hold) {
             fx.answers.push(answer);
         } else {
-            self.held.push(HeldRead { hold: flight.hold, plan, arrived_us, answer });
+            self.held.push(HeldRead { hold: read.hold, plan, arrived_us, answer });
         }
     }
 
     /// Gives up the other try of the same read. `false`: there is none that waits for an answer.
     fn abandon_twin(&mut self, burst: &Burst) -> bool {
-        let mut flights = self.replicas.iter_mut().flat_map(|replica| &mut replica.reads);
-        let twin = flights.find(|flight| {
-            !flight.abandoned && flight.burst.session == burst.session && flight.burst.ticket == burst.ticket
+        let mut reads = self.replicas.iter_mut().flat_map(Replica::client_reads);
+        let twin = reads.find(|read| {
+            !read.abandoned && read.burst.session == burst.session && read.burst.ticket == burst.ticket
         });
-        twin.map(|flight| flight.abandoned = true).is_some()
+        twin.map(|read| read.abandoned = true).is_some()
     }
 
-    pub(super) fn read_lost(&mut self, i: usize, fx: &mut Effects) {
+    pub(super) fn read_lost(&mut self, i: usize, now: Now, fx: &mut Effects) {
         self.replicas[i].suspect = false;
         if let Some(flight) = self.replicas[i].reads.pop_front() {
-            self.reroute(flight, fx);
+            self.lose_read(flight, now, fx);
         }
     }
 
-    pub(super) fn lose_reads(&mut self, i: usize, fx: &mut Effects) {
+    pub(super) fn lose_reads(&mut self, i: usize, now: Now, fx: &mut Effects) {
         for flight in std::mem::take(&mut self.replicas[i].reads) {
-            self.reroute(flight, fx);
+            self.lose_read(flight, now, fx);
         }
+    }
+
+    fn lose_read(&mut self, flight: ReadFlight, now: Now, fx: &mut Effects) {
+        match flight.asker {
+            Asker::Client(read) => self.reroute(read.burst, read.after, read.abandoned, fx),
+            Asker::Mend(target, token) => self.mend_lost(target, token, now, fx),
+        }
+    }
+
+    /// The answers of this replica do not count any more, though they will still come.
+    pub(super) fn abandon_reads(&mut self, i: usize, fx: &mut Effects) {
+        let mut lost = Vec::new();
+        for flight in &mut self.replicas[i].reads {
+            match &mut flight.asker {
+                Asker::Client(read) if !read.abandoned => {
+                    read.abandoned = true;
+                    lost.push((read.burst.clone(), read.after));
+                }
+                Asker::Client(_) => {}
+                Asker::Mend(target, token) => {
+                    if let Some(mend) = self.mends[*target].as_mut() {
+                        mend.disregard(*token);
+                    }
+                }
+            }
+        }
+        lost.into_iter().for_each(|(burst, after)| self.reroute(burst, after, false, fx));
     }
 
     /// Tries a read elsewhere, unless its session has written since: then its place is taken.
-    pub(super) fn reroute(&mut self, flight: ReadFlight, fx: &mut Effects) {
-        if flight.abandoned {
+    fn reroute(&mut self, burst: Burst, after: u64, abandoned: bool, fx: &mut Effects) {
+        if abandoned {
             return;
         }
-        if self.pending.latest_write(flight.burst.session) == flight.after {
-            self.unrouted.push(Unrouted { burst: flight.burst, after: flight.after });
+        if self.pending.latest_write(burst.session) == after {
+            self.unrouted.push(Unrouted { burst, after });
         } else {
-            fx.answers.push(refused(&flight.burst, Cause::ReadLost));
+            fx.answers.push(refused(&burst, Cause::ReadLost));
         }
     }
 

@@ -6,7 +6,7 @@ use super::super::log::Log;
 use super::super::recovery::{Attachment, Verdict, judge};
 use super::super::replica::{Flight, Replica, ReplicaState, StaleReason};
 use super::super::{Effects, Now};
-use super::{BACKOFF_MAX_US, BACKOFF_US, FEED_BYTES, FEED_ENTRIES, Group, Open, Phase};
+use super::{BACKOFF_MAX_US, BACKOFF_US, FEED_BYTES, FEED_ENTRIES, Group, Open, Phase, Votes};
 use crate::rule::Rule;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ impl Group {
         let entry = Entry { position, payload: vec![], commands: 0, dialect: 2, trim, elided: false };
         self.barrier = position.seq;
         let waiting = Vec::new();
-        let open = Open { waiting, rules: 0, replies: None, vote: None, sent_to: 0, refused_by: 0 };
+        let open = Open { waiting, rules: 0, replies: None, votes: Vec::new(), sent_to: 0, refused_by: 0 };
         for rule in &mut self.rules {
             rule.committed = rule.committed.max(self.log.base().seq);
         }
@@ -160,17 +160,24 @@ impl Group {
 
     /// Puts a replica on the log where its own position says it is.
     pub(super) fn join(&mut self, i: usize, attachment: &Attachment, fx: &mut Effects) {
-        let applied = match attachment.position {
-            _ if !self.config.rules.position => self.replicas[i].applied.max(self.log.base().seq),
-            None if self.may_start_over(attachment) => 0,
-            None => return self.stale(i, StaleReason::Blank, fx),
-            Some(position) if self.log.holds(position) => position.seq,
-            Some(position) if position.rank() < self.log.base().rank() => {
-                return self.stale(i, StaleReason::TooFarBehind, fx);
+        let position = match attachment.position {
+            _ if !self.config.rules.position => {
+                return self.feed_from(i, self.replicas[i].applied.max(self.log.base().seq), fx);
             }
-            Some(_) => return self.stale(i, StaleReason::Diverged, fx),
+            _ if attachment.partial => return self.stale(i, StaleReason::Partial, fx),
+            None if self.may_start_over(attachment) => return self.feed_from(i, 0, fx),
+            None => return self.stale(i, StaleReason::Blank, fx),
+            Some(position) => position,
         };
-        self.feed_from(i, applied, fx);
+        if self.log.holds(position) {
+            self.feed_from(i, position.seq, fx);
+        } else if let Some((from, keys)) = self.undo(position, &attachment.tail) {
+            self.begin_mend(i, from, keys, fx);
+        } else if position.rank() < self.log.base().rank() {
+            self.stale(i, StaleReason::TooFarBehind, fx);
+        } else {
+            self.stale(i, StaleReason::Diverged, fx);
+        }
     }
 
     pub(super) fn feed_from(&mut self, i: usize, applied: u64, fx: &mut Effects) {
@@ -180,7 +187,7 @@ impl Group {
     }
 
     pub(super) fn stale(&mut self, i: usize, reason: StaleReason, fx: &mut Effects) {
-        self.lose_reads(i, fx);
+        self.abandon_reads(i, fx);
         self.replicas[i].flight = None;
         self.enter(i, ReplicaState::Stale(reason), fx);
         fx.notes.push(Note::Stale { replica: i, reason });
@@ -208,11 +215,9 @@ impl Group {
     pub(super) fn record(&mut self, i: usize, seq: u64, replies: Replies, fx: &mut Effects) {
         let alone = self.replicas.len() == 1;
         let Some(open) = self.open_mut(seq) else { return };
-        if !alone && !replies.bytes.is_empty() {
-            let vote = xxh3_64(&replies.bytes);
-            if *open.vote.get_or_insert(vote) != vote {
-                fx.notes.push(Note::Divergence { seq, replica: i });
-            }
+        if !alone && !replies.bytes.is_empty() && !vote(&mut open.votes, i, xxh3_64(&replies.bytes)) {
+            fx.notes.push(Note::Divergence { seq, replica: i });
+            self.mend_minority(seq, fx);
         }
         let Some(open) = self.open_mut(seq) else { return };
         if open.replies.is_none() && !open.waiting.is_empty() {
@@ -268,15 +273,25 @@ impl Group {
         fx.notes.push(Note::Retracted { seq: head });
     }
 
-    pub(super) fn disconnected(&mut self, i: usize, fx: &mut Effects) {
+    pub(super) fn disconnected(&mut self, i: usize, now: Now, fx: &mut Effects) {
         if self.phase == Phase::Recovering {
             self.attachments[i] = None;
         }
-        self.lose_reads(i, fx);
+        self.lose_reads(i, now, fx);
+        self.mends[i] = None;
         let replica = &mut self.replicas[i];
         replica.flight = None;
         replica.sent = replica.applied;
         replica.retry_at_us = 0;
         self.enter(i, ReplicaState::Down, fx);
     }
+}
+
+/// Enters the hash of a replica's replies. `false` when some replica's is another.
+fn vote(votes: &mut Votes, i: usize, hash: u64) -> bool {
+    match votes.iter_mut().find(|(known, _)| *known == hash) {
+        Some((_, voters)) => *voters |= 1 << i,
+        None => votes.push((hash, 1 << i)),
+    }
+    votes.len() == 1
 }

@@ -49,7 +49,7 @@ impl Group {
             waiting: Vec::with_capacity(writes.len()),
             rules: 0,
             replies: None,
-            vote: None,
+            votes: Vec::new(),
             sent_to: 0,
             refused_by: 0,
         };

@@ -2,7 +2,7 @@
 
 use super::super::effects::{Answer, Cause, Note, Reply};
 use super::super::pending::refused;
-use super::super::replica::{ReplicaState, mask};
+use super::super::replica::{Asker, ReplicaState, mask};
 use super::super::{Effects, Now};
 use super::{Group, HeldRead, Phase, READ_PATIENCE, SLOWEST, Unrouted};
 
@@ -52,21 +52,22 @@ impl Group {
         let first = usize::from(self.replicas[i].partial > 0);
         for at in first..self.replicas[i].reads.len() {
             let flight = &self.replicas[i].reads[at];
-            let plan = &self.plans[usize::from(flight.burst.plan)].plan;
+            let Asker::Client(read) = &flight.asker else { continue };
+            let plan = &self.plans[usize::from(read.burst.plan)].plan;
             let patience_us = u64::from(plan.per_try_ms) * 1000 + working_us(flight.expected);
             if now.us.saturating_sub(flight.since_us) < patience_us {
                 break;
             }
-            let in_place = self.pending.latest_write(flight.burst.session) == flight.after;
-            if flight.abandoned || flight.moved || flight.burst.everything || !in_place {
+            let in_place = self.pending.latest_write(read.burst.session) == read.after;
+            if read.abandoned || read.moved || read.burst.everything || !in_place {
                 continue;
             }
             let others =
                 self.replicas.iter().enumerate().any(|(k, r)| k != i && r.readable(self.log.head().seq));
+            let Asker::Client(read) = &mut self.replicas[i].reads[at].asker else { continue };
             if others {
-                let flight = &mut self.replicas[i].reads[at];
-                flight.abandoned = true;
-                moving.push((flight.burst.clone(), flight.after));
+                read.abandoned = true;
+                moving.push((read.burst.clone(), read.after));
             }
         }
         if !moving.is_empty() {
@@ -115,10 +116,11 @@ impl Group {
             let mut slack_us = slack_us + working_us(replica.partial);
             for flight in &mut replica.reads {
                 slack_us += working_us(flight.expected);
-                if !flight.abandoned && late_by(flight.burst.plan, flight.burst.arrived_us, slack_us) {
-                    flight.abandoned = true;
-                    fx.answers
-                        .push(refused(&flight.burst, cause(flight.burst.plan, flight.burst.arrived_us)));
+                let Asker::Client(read) = &mut flight.asker else { continue };
+                let (plan, arrived_us) = (read.burst.plan, read.burst.arrived_us);
+                if !read.abandoned && late_by(plan, arrived_us, slack_us) {
+                    read.abandoned = true;
+                    fx.answers.push(refused(&read.burst, cause(plan, arrived_us)));
                 }
             }
         }
@@ -135,12 +137,12 @@ impl Group {
         fx.answers
             .extend(self.held.drain(..).map(|r| Answer { reply: Reply::Refused(cause.clone()), ..r.answer }));
         for i in 0..self.replicas.len() {
-            for flight in std::mem::take(&mut self.replicas[i].reads) {
-                if !flight.abandoned {
-                    fx.answers.push(refused(&flight.burst, cause.clone()));
-                }
+            for read in self.replicas[i].client_reads().filter(|read| !read.abandoned) {
+                fx.answers.push(refused(&read.burst, cause.clone()));
             }
+            self.replicas[i].reads.clear();
             self.replicas[i].flight = None;
+            self.mends[i] = None;
             self.enter(i, ReplicaState::Down, fx);
         }
         for w in self.open.drain(..).flat_map(|open| open.waiting) {

@@ -1,0 +1,37 @@
+//! What the engine must be able to ask of payloads that are opaque to it: which keys they
+//! touch, and how keys are copied whole from one replica to another.
+
+use super::entry::Position;
+use bytes::Bytes;
+use std::collections::BTreeSet;
+
+/// Keys, each once.
+pub type Keys = BTreeSet<Bytes>;
+
+/// Commands for one replica, whose replies belong together.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The commands.
+    pub payload: Bytes,
+    /// How many.
+    pub commands: u32,
+}
+
+/// Copies keys by value. Implemented where the bytes of payloads are understood.
+pub trait ByValue: Send {
+    /// Adds every key that these commands may have changed. `false` when that cannot be told.
+    fn touched(&self, payload: &[Bytes], keys: &mut Keys) -> bool;
+
+    /// Asks a replica for the whole values of `keys` and for its tail.
+    fn fetch(&self, keys: &Keys) -> Request;
+
+    /// From the answer to [`Self::fetch`]: makes another replica hold the same values and the same tail, and
+    /// marks it as partly copied, in one atomic batch. `None` when the answer is not a full one.
+    fn store(&self, keys: &Keys, fetched: &Bytes) -> Option<Request>;
+
+    /// Did every command of [`Self::store`] or [`Self::seal`] succeed?
+    fn succeeded(&self, answer: &Bytes) -> bool;
+
+    /// Ends a copy: writes the position, and removes the mark, in one atomic batch.
+    fn seal(&self, at: Position) -> Request;
+}

@@ -1,0 +1,225 @@
+//! Mending: a replica whose data differs in known keys is made equal by value.
+//!
+//! The replica is taken off the log. Every key in which it may differ from some position on the log, and
+//! every key that the log touched since, is read from a replica at a moment when that one stands exactly at
+//! the log's head: its connection is ordered, so what it answers is its state at that position. The values
+//! and the position then go to the replica that is mended, and the log feeds it from there.
+
+use super::super::by_value::{Keys, Request};
+use super::super::effects::{Note, Outgoing};
+use super::super::entry::{Position, TailEntry};
+use super::super::replica::{Asker, ReadFlight, ReplicaState, StaleReason};
+use super::super::{Effects, Now};
+use super::{BACKOFF_US, Group};
+use crate::rule::{Mask, indices};
+use bytes::Bytes;
+
+/// More keys than this are not copied one by one.
+const MEND_KEYS: usize = 20_000;
+/// A copy larger than this is not made in one piece.
+const MEND_BYTES: usize = 64 << 20;
+const MEND_TRIES: u32 = 8;
+
+/// One replica's mending.
+pub(super) struct Mend {
+    /// Its data is that of the log at this number, but for `keys`.
+    from: u64,
+    /// Keys in which it may differ from that.
+    keys: Keys,
+    step: Step,
+    tries: u32,
+    /// Tells the answer that is waited for from older ones.
+    token: u64,
+}
+
+enum Step {
+    /// For a replica to copy from, not before this time.
+    Waiting(u64),
+    /// A replica was asked for these keys at this position.
+    Fetching(Position, Keys),
+    /// They are being written.
+    Storing(Position, usize),
+    /// The position is being written.
+    Sealing(Position, usize),
+}
+
+impl Mend {
+    /// The answer to this question does not count any more.
+    pub(super) fn disregard(&mut self, token: u64) {
+        if self.token == token {
+            self.token += 1;
+            self.step = Step::Waiting(0);
+        }
+    }
+}
+
+impl Group {
+    /// Takes a replica that differs in `keys` from the log at `from` out of service until it is mended.
+    pub(super) fn begin_mend(&mut self, i: usize, from: u64, keys: Keys, fx: &mut Effects) {
+        self.abandon_reads(i, fx);
+        let replica = &mut self.replicas[i];
+        (replica.flight, replica.applied, replica.sent, replica.retry_at_us) = (None, from, from, 0);
+        self.enter(i, ReplicaState::Mending, fx);
+        self.mends[i] = Some(Mend { from, keys, step: Step::Waiting(0), tries: 0, token: 0 });
+    }
+
+    /// Can a replica that holds `position`, which is not on the log, be brought back? Finds where it left the log.
+    pub(super) fn undo(&self, position: Position, tail: &[TailEntry]) -> Option<(u64, Keys)> {
+        let left = tail.iter().rposition(|item| self.log.holds(item.position))?;
+        let suffix = &tail[left + 1..];
+        let mut keys = Keys::new();
+        let mut seq = tail[left].position.seq;
+        for item in suffix {
+            let payload = item.payload.clone().filter(|_| item.position.seq == seq + 1)?;
+            if item.commands > 0 && !self.by_value.touched(&[payload], &mut keys) {
+                return None;
+            }
+            seq += 1;
+        }
+        if !self.config.rules.own_keys {
+            keys.clear();
+        }
+        let whole = suffix.last().is_some_and(|last| last.position == position);
+        whole.then_some((tail[left].position.seq, keys))
+    }
+
+    /// Goes on with every mending that waits.
+    pub(super) fn mend(&mut self, now: Now, fx: &mut Effects) {
+        for i in 0..self.mends.len() {
+            let waits = |mend: &Mend| matches!(mend.step, Step::Waiting(not_before) if not_before <= now.us);
+            if self.mends[i].as_ref().is_some_and(waits) {
+                self.mend_fetch(i, now, fx);
+            }
+        }
+    }
+
+    fn mend_fetch(&mut self, i: usize, now: Now, fx: &mut Effects) {
+        let head = self.log.head();
+        // Whoever stands at the head will do, committed or not: it is this log that the other is put on.
+        let usable = |replica: &super::Replica| replica.idle(head.seq) && !replica.suspect;
+        let Some(source) = self.replicas.iter().rposition(usable) else { return };
+        let Some(keys) = self.mend_keys(i) else {
+            return self.mend_failed(i, "too many keys differ, or it cannot be told which", fx);
+        };
+        let request = self.by_value.fetch(&keys);
+        self.mend_ask(i, source, request, MEND_BYTES, now, fx);
+        if let Some(mend) = &mut self.mends[i] {
+            mend.step = Step::Fetching(head, keys);
+        }
+    }
+
+    /// The keys to copy if they are read at the head: those that differ, and those touched since.
+    fn mend_keys(&self, i: usize) -> Option<Keys> {
+        let mend = self.mends[i].as_ref()?;
+        let mut keys = mend.keys.clone();
+        let missed = if self.config.rules.missed_keys { mend.from + 1..=self.log.head().seq } else { 1..=0 };
+        for seq in missed {
+            let entry = self.log.get(seq)?;
+            let feedable = entry.is_empty() || !entry.payload.is_empty();
+            let known = entry.is_empty() || self.by_value.touched(&entry.payload, &mut keys);
+            if !feedable || !known || keys.len() > MEND_KEYS {
+                return None;
+            }
+        }
+        Some(keys)
+    }
+
+    /// Asks replica `whom` something for the mending of `i`.
+    fn mend_ask(
+        &mut self,
+        i: usize,
+        whom: usize,
+        request: Request,
+        expected: usize,
+        now: Now,
+        fx: &mut Effects,
+    ) {
+        let Some(mend) = &mut self.mends[i] else { return };
+        mend.token += 1;
+        let asker = Asker::Mend(i, mend.token);
+        self.replicas[whom].reads.push_back(ReadFlight { since_us: now.us, expected, asker });
+        let Request { payload, commands } = request;
+        fx.sends.push((whom, Outgoing::Read { payload, commands, dialect: 2 }));
+    }
+
+    /// One of the questions asked for the mending of `i` was answered.
+    pub(super) fn mend_answered(&mut self, i: usize, token: u64, answer: &Bytes, now: Now, fx: &mut Effects) {
+        let Some(mend) = self.mends[i].as_mut().filter(|mend| mend.token == token) else { return };
+        match std::mem::replace(&mut mend.step, Step::Waiting(u64::MAX)) {
+            Step::Waiting(_) => {}
+            Step::Fetching(at, keys) => match self.by_value.store(&keys, answer) {
+                Some(request) if answer.len() <= MEND_BYTES => {
+                    let size = request.payload.len();
+                    self.mend_ask(i, i, request, size, now, fx);
+                    self.mend_goes_on(i, Step::Storing(at, keys.len()));
+                }
+                _ => self.mend_failed(i, "the values are too large, or cannot be read whole", fx),
+            },
+            Step::Storing(at, count) if self.by_value.succeeded(answer) => {
+                let request = self.by_value.seal(at);
+                self.mend_ask(i, i, request, 0, now, fx);
+                self.mend_goes_on(i, Step::Sealing(at, count));
+            }
+            Step::Sealing(at, count) if self.by_value.succeeded(answer) => {
+                self.mends[i] = None;
+                fx.notes.push(Note::Mended { replica: i, keys: count });
+                match self.log.holds(at) {
+                    true => self.feed_from(i, at.seq, fx),
+                    false => self.stale(i, StaleReason::TooFarBehind, fx),
+                }
+            }
+            Step::Storing(..) | Step::Sealing(..) => self.mend_failed(i, "it does not take the values", fx),
+        }
+    }
+
+    fn mend_goes_on(&mut self, i: usize, step: Step) {
+        if let Some(mend) = &mut self.mends[i] {
+            mend.step = step;
+        }
+    }
+
+    /// A question asked for the mending of `i` will not be answered.
+    pub(super) fn mend_lost(&mut self, i: usize, token: u64, now: Now, fx: &mut Effects) {
+        let Some(mend) = self.mends[i].as_mut().filter(|mend| mend.token == token) else { return };
+        mend.tries += 1;
+        if mend.tries > MEND_TRIES {
+            return self.mend_failed(i, "it was tried too often", fx);
+        }
+        mend.step = Step::Waiting(now.us + BACKOFF_US * u64::from(mend.tries));
+    }
+
+    fn mend_failed(&mut self, i: usize, why: &'static str, fx: &mut Effects) {
+        self.mends[i] = None;
+        fx.notes.push(Note::Unmended { replica: i, why });
+        self.stale(i, StaleReason::Diverged, fx);
+    }
+
+    /// Replicas answered the entry differently. Where most agree, the others are mended, as long as
+    /// every rule can be met without them.
+    pub(super) fn mend_minority(&mut self, seq: u64, fx: &mut Effects) {
+        let all = self.replicas.len() as u32;
+        let Some(open) = self.open_mut(seq) else { return };
+        let majority = |set: Mask| set.count_ones() * 2 > all;
+        let Some(agree) = open.votes.iter().map(|(_, set)| *set).find(|set| majority(*set)) else { return };
+        let differ = open.votes.iter().map(|(_, set)| *set).fold(0, |a, b| a | b) & !agree;
+        let mut keys = Keys::new();
+        let Some(entry) = self.log.get(seq) else { return };
+        if !self.by_value.touched(&entry.payload, &mut keys) {
+            return;
+        }
+        for i in indices(differ) {
+            self.mend_keys_of(i, keys.clone(), fx);
+        }
+    }
+
+    /// Copies `keys` to a replica that holds the log but differs in them.
+    pub(super) fn mend_keys_of(&mut self, i: usize, keys: Keys, fx: &mut Effects) {
+        if let Some(mend) = &mut self.mends[i] {
+            return mend.keys.extend(keys);
+        }
+        let without = super::mask(&self.replicas, super::Replica::fed) & !(1 << i);
+        if self.replicas[i].fed() && self.rules.iter().all(|r| r.rule.met(without)) {
+            self.begin_mend(i, self.replicas[i].applied, keys, fx);
+        }
+    }
+}

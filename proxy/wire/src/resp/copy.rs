@@ -1,0 +1,127 @@
+//! Copying keys whole between servers: DUMP and PEXPIRETIME on one, RESTORE on the other.
+//!
+//! The copy and its position are two transactions. A RESTORE can fail inside EXEC without stopping
+//! the others, so the position is written only after every reply was seen; until then a mark says
+//! that what the server holds is part of a copy.
+
+use super::transaction::Reserved;
+use super::value::Value;
+use super::{Scanner, each_command, encode};
+use crate::command;
+use bytes::{Bytes, BytesMut};
+use quorate_core::ordered::{ByValue, Keys, Position, Request};
+
+/// Copies keys between servers of one group.
+#[derive(Debug, Clone)]
+pub struct Copier {
+    reserved: Reserved,
+}
+
+impl Copier {
+    /// For the group with these reserved keys.
+    pub fn new(reserved: Reserved) -> Self {
+        Self { reserved }
+    }
+}
+
+impl ByValue for Copier {
+    fn touched(&self, payload: &[Bytes], keys: &mut Keys) -> bool {
+        let whole = match payload {
+            [one] => one.clone(),
+            many => many.concat().into(),
+        };
+        each_command(&whole, |_, args| {
+            // What is no command was refused by every server.
+            if let Ok(known) = command::resolve(args) {
+                command::keys(known, args, &mut |key| {
+                    keys.insert(Bytes::copy_from_slice(key));
+                });
+            }
+        })
+    }
+
+    fn fetch(&self, keys: &Keys) -> Request {
+        let mut commands = Commands::default();
+        commands.add(&[b"DUMP", self.reserved.tail.as_bytes()]);
+        for key in keys {
+            commands.add(&[b"DUMP", key]);
+            commands.add(&[b"PEXPIRETIME", key]);
+        }
+        commands.finish()
+    }
+
+    fn store(&self, keys: &Keys, fetched: &Bytes) -> Option<Request> {
+        let replies = replies(fetched)?;
+        let (tail, values) = replies.split_first()?;
+        if values.len() != keys.len() * 2 {
+            return None;
+        }
+        let mut commands = Commands::default();
+        commands.add(&[b"MULTI"]);
+        commands.add(&[b"SET", self.reserved.partial.as_bytes(), b"1"]);
+        commands.add(&[b"DEL", self.reserved.position.as_bytes()]);
+        commands.restore(self.reserved.tail.as_bytes(), tail, &Value::Integer(-1))?;
+        for (key, pair) in keys.iter().zip(values.chunks(2)) {
+            commands.restore(key, &pair[0], &pair[1])?;
+        }
+        commands.add(&[b"EXEC"]);
+        Some(commands.finish())
+    }
+
+    fn succeeded(&self, answer: &Bytes) -> bool {
+        let fine =
+            |value: &Value| value.error().is_none() && value.items().iter().all(|v| v.error().is_none());
+        replies(answer).is_some_and(|all| {
+            all.iter().all(fine) && all.last().is_some_and(|exec| !exec.items().is_empty())
+        })
+    }
+
+    fn seal(&self, at: Position) -> Request {
+        let mut commands = Commands::default();
+        commands.add(&[b"MULTI"]);
+        commands.add(&[b"SET", self.reserved.position.as_bytes(), at.to_string().as_bytes()]);
+        commands.add(&[b"DEL", self.reserved.partial.as_bytes()]);
+        commands.add(&[b"EXEC"]);
+        commands.finish()
+    }
+}
+
+#[derive(Default)]
+struct Commands {
+    bytes: BytesMut,
+    count: u32,
+}
+
+impl Commands {
+    fn add(&mut self, words: &[&[u8]]) {
+        encode::command(words.iter().copied(), &mut self.bytes);
+        self.count += 1;
+    }
+
+    /// Makes `key` what DUMP and PEXPIRETIME said of it. `None` when they said nothing of use.
+    fn restore(&mut self, key: &[u8], dump: &Value, deadline: &Value) -> Option<()> {
+        match (dump, deadline) {
+            (Value::Null, _) => self.add(&[b"DEL", key]),
+            (dump, Value::Integer(deadline)) => {
+                let deadline = (*deadline).max(0).to_string();
+                self.add(&[b"RESTORE", key, deadline.as_bytes(), dump.bytes()?, b"REPLACE", b"ABSTTL"]);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn finish(self) -> Request {
+        Request { payload: self.bytes.freeze(), commands: self.count }
+    }
+}
+
+/// Every reply; `None` when they cannot be read.
+fn replies(answer: &Bytes) -> Option<Vec<Value>> {
+    let (mut rest, mut scanner, mut found) = (answer.clone(), Scanner::default(), Vec::new());
+    while !rest.is_empty() {
+        let len = scanner.next(&rest).ok()??;
+        found.push(Value::parse(&rest.split_to(len))?);
+    }
+    Some(found)
+}
