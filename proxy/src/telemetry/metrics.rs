@@ -81,7 +81,7 @@ impl Metrics {
         let mut samples = Vec::new();
         for group in &self.groups {
             for (i, view) in group.health.load().replicas.iter().enumerate() {
-                for state in ["down", "waiting", "lagging", "in-sync", "stale"] {
+                for state in ["down", "waiting", "lagging", "in-sync", "mending", "stale"] {
                     let labels = vec![
                         ("group", group.name.clone()),
                         ("replica", group.replica(i)),
@@ -161,6 +161,10 @@ impl Collector for Collected {
         gauge(e, "quorate_replica_applied", "Last entry applied", m.by_replica(|r| r.applied as f64))?;
         let divergences = m.by_group(|g| load(&g.counters.divergences));
         counter(e, "quorate_divergences", "Entries that replicas answered differently", divergences)?;
+        let mends = m.by_group(|g| load(&g.counters.mends));
+        counter(e, "quorate_mends", "Times that a replica that differed was mended key by key", mends)?;
+        let failures = m.by_group(|g| load(&g.counters.mend_failures));
+        counter(e, "quorate_mend_failures", "Times that a replica could not be mended so", failures)?;
         let refusals = m.by_group(|g| load(&g.counters.refusals));
         counter(e, "quorate_backend_refusals", "Entries that a backend refused", refusals)?;
         let retracted = m.by_group(|g| load(&g.counters.retracted));

@@ -78,6 +78,8 @@ pub struct GroupCounters {
     refusals: AtomicU64,
     retracted: AtomicU64,
     losses: AtomicU64,
+    mends: AtomicU64,
+    mend_failures: AtomicU64,
     /// Calls of the policy that failed.
     pub policy_faults: std::sync::Arc<AtomicU64>,
 }
@@ -94,6 +96,8 @@ impl GroupCounters {
             Note::Divergence { .. } => &self.divergences,
             Note::Refused { .. } => &self.refusals,
             Note::Retracted { .. } => &self.retracted,
+            Note::Mended { .. } => &self.mends,
+            Note::Unmended { .. } => &self.mend_failures,
             Note::State { now: ReplicaState::Down, .. } => &self.losses,
             _ => return,
         };

@@ -68,13 +68,11 @@ impl Group {
         let left = tail.iter().rposition(|item| self.log.holds(item.position))?;
         let suffix = &tail[left + 1..];
         let mut keys = Keys::new();
-        let mut seq = tail[left].position.seq;
-        for item in suffix {
-            let payload = item.payload.clone().filter(|_| item.position.seq == seq + 1)?;
+        for (item, seq) in suffix.iter().zip(tail[left].position.seq + 1..) {
+            let payload = item.payload.clone().filter(|_| item.position.seq == seq)?;
             if item.commands > 0 && !self.by_value.touched(&[payload], &mut keys) {
                 return None;
             }
-            seq += 1;
         }
         if !self.config.rules.own_keys {
             keys.clear();
@@ -112,8 +110,8 @@ impl Group {
     fn mend_keys(&self, i: usize) -> Option<Keys> {
         let mend = self.mends[i].as_ref()?;
         let mut keys = mend.keys.clone();
-        let missed = if self.config.rules.missed_keys { mend.from + 1..=self.log.head().seq } else { 1..=0 };
-        for seq in missed {
+        let from = if self.config.rules.missed_keys { mend.from } else { self.log.head().seq };
+        for seq in from + 1..=self.log.head().seq {
             let entry = self.log.get(seq)?;
             let feedable = entry.is_empty() || !entry.payload.is_empty();
             let known = entry.is_empty() || self.by_value.touched(&entry.payload, &mut keys);
