@@ -64,8 +64,9 @@ impl Driver {
     }
 
     /// Begins again under a later epoch, before the group ever served.
-    pub fn restart(&mut self, epoch: u64, expects_history: bool) {
-        self.group.restart(epoch, expects_history);
+    /// `restored` are the newest entries of the journal, where it is the log.
+    pub fn restart(&mut self, epoch: u64, expects_history: bool, restored: Vec<Arc<Entry>>) {
+        self.group.restart(epoch, expects_history, restored);
         self.image = None;
         self.superseded = None;
     }

@@ -121,6 +121,10 @@ impl GroupShared {
             Cause::Fenced { by } => {
                 format!("this proxy was fenced: epoch {by} owns group '{}' now", self.name)
             }
+            Cause::Journal => format!(
+                "the journal of group '{}' cannot be written, and durability = \"journal\" asks for it",
+                self.name
+            ),
             Cause::Overload => "too many requests are waiting".into(),
             Cause::ReadLost => "the replica was lost while it answered".into(),
         };

@@ -326,7 +326,7 @@ impl Ownership {
                 }
             };
             let history = self.coordinator.has_served(&self.shared.name).await.unwrap_or(false);
-            driver.borrow_mut().restart(epoch, history);
+            driver.borrow_mut().restart(epoch, history, Vec::new());
             let mut attendants = self.attend(&driver, &links, &Owner { epoch, id: id.clone() }, &password);
             match self.watch(&driver).await {
                 Some(by) => least = by,

@@ -79,6 +79,8 @@ pub enum Cause {
     Overload,
     /// Every replica refused with an environment error, for example OOM. The error line.
     Backend(Bytes),
+    /// The journal cannot be written, and nothing is acknowledged without it.
+    Journal,
     /// The replica was lost, and the session has written since: the read cannot be repeated in its place.
     ReadLost,
 }
@@ -144,6 +146,26 @@ pub enum Note {
     },
 }
 
+/// Something for the journal, in the order given.
+#[derive(Debug, Clone)]
+pub enum Record {
+    /// Record these entries, which follow each other.
+    Append(Vec<Arc<Entry>>),
+    /// Remove the entries from this number on: they were taken back.
+    Retract(u64),
+    /// Nobody is owed entries up to this number.
+    Release(u64),
+    /// Read entries for a replica; the answer is [`super::Event::Owed`].
+    Read {
+        /// Index of the replica.
+        replica: usize,
+        /// From this number on.
+        from: u64,
+        /// So many bytes of payload, but at least one entry.
+        bytes: usize,
+    },
+}
+
 /// The effects of one batch of events, in order within each list.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -153,6 +175,8 @@ pub struct Effects {
     pub answers: Vec<Answer>,
     /// Connections to close because the backend does not answer, with the reason.
     pub drops: Vec<(usize, &'static str)>,
+    /// For the journal.
+    pub records: Vec<Record>,
     /// For logs and metrics.
     pub notes: Vec<Note>,
 }
@@ -163,11 +187,16 @@ impl Effects {
         self.sends.clear();
         self.answers.clear();
         self.drops.clear();
+        self.records.clear();
         self.notes.clear();
     }
 
     /// Nothing to do?
     pub fn is_empty(&self) -> bool {
-        self.sends.is_empty() && self.answers.is_empty() && self.drops.is_empty() && self.notes.is_empty()
+        self.sends.is_empty()
+            && self.answers.is_empty()
+            && self.drops.is_empty()
+            && self.records.is_empty()
+            && self.notes.is_empty()
     }
 }

@@ -69,15 +69,24 @@ impl Log {
     }
 
     /// Adds an entry at the head and drops old ones beyond the limit. The newest always stays.
-    pub fn push(&mut self, entry: Arc<Entry>) {
+    /// Returns those, oldest first.
+    pub fn push(&mut self, entry: Arc<Entry>) -> Vec<Arc<Entry>> {
         assert_eq!(entry.position.seq, self.head().seq + 1, "entries are numbered without gaps");
         self.bytes += entry.len();
         self.entries.push_back(entry);
+        let mut fallen = Vec::new();
         while self.bytes > self.limit && self.entries.len() > 1 {
             let Some(old) = self.entries.pop_front() else { break };
             self.bytes -= old.len();
             self.base = old.position;
+            fallen.push(old);
         }
+        fallen
+    }
+
+    /// The position after entry `seq`, if it is here.
+    pub fn position(&self, seq: u64) -> Option<Position> {
+        if seq == self.base.seq { Some(self.base) } else { self.get(seq).map(|entry| entry.position) }
     }
 
     /// Takes the head entry back: only for one that no replica applied or ever will.

@@ -14,9 +14,9 @@ mod replica;
 mod rules;
 
 pub use by_value::{ByValue, Keys, Request};
-pub use effects::{Answer, Cause, Effects, Note, Outgoing, Reply};
+pub use effects::{Answer, Cause, Effects, Note, Outgoing, Record, Reply};
 pub use entry::{Entry, Position, Replies, TailEntry};
-pub use group::{Group, GroupConfig, Health, Phase, Stamp};
+pub use group::{Group, GroupConfig, Health, Journaling, Phase, Recorded, Stamp};
 pub use log::Log;
 pub use pending::{Access, Buckets, Burst, Submission};
 pub use recovery::Attachment;
@@ -78,6 +78,20 @@ pub enum Event {
         replica: usize,
         /// Bytes at hand of an answer that is not complete yet.
         partial: usize,
+    },
+    /// Where the journal stands now.
+    Journal(Recorded),
+    /// Entries from this number on are removed from the journal, and will not come back.
+    Unrecorded {
+        /// The first number removed.
+        from: u64,
+    },
+    /// Entries read from the journal for a replica; none when they could not be read.
+    Owed {
+        /// Index of the replica.
+        replica: usize,
+        /// The entries, in order.
+        entries: Vec<std::sync::Arc<Entry>>,
     },
     /// It could not be attached just now.
     Unreachable {

@@ -1,5 +1,6 @@
 //! What the sequencer knows of one replica.
 
+use super::entry::Position;
 use super::pending::Burst;
 use crate::rule::Mask;
 use serde::Serialize;
@@ -80,6 +81,8 @@ pub struct ReplicaView {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flight {
     pub(super) to: u64,
+    /// The position of the last entry, when it comes from the journal.
+    pub(super) beside: Option<Position>,
     pub(super) since_us: u64,
     /// Bytes of its payloads.
     pub(super) bytes: usize,
@@ -135,6 +138,8 @@ pub(super) struct Replica {
     pub(super) suspect: bool,
     /// When bytes last moved on its connection while something was in flight.
     pub(super) moved_us: u64,
+    /// Where it stands, while the ring does not reach back to it. Not known to be on the log.
+    pub(super) beside: Option<Position>,
     /// Bytes at hand of the answer that is arriving.
     pub(super) partial: usize,
     /// After an environment error: not before this time, and how long the next wait is.
@@ -152,6 +157,7 @@ impl Replica {
             reads: VecDeque::new(),
             suspect: false,
             moved_us: 0,
+            beside: None,
             partial: 0,
             retry_at_us: 0,
             backoff_us: 0,
@@ -174,6 +180,11 @@ impl Replica {
     /// Connected and on the log.
     pub(super) fn fed(&self) -> bool {
         matches!(self.state, ReplicaState::Lagging | ReplicaState::InSync)
+    }
+
+    /// Fed, and known to hold the log up to what it applied.
+    pub(super) fn on_log(&self) -> bool {
+        self.fed() && self.beside.is_none()
     }
 
     /// Out of the group until it gets a copy of all data.

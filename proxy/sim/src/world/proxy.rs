@@ -174,7 +174,7 @@ impl Proxy {
         let history = coordinator.served;
         env.granted = env.granted.max(self.owner.epoch);
         env.note(format!("{} takes epoch {} (saw {seen})", self.name(), self.owner.epoch));
-        self.group.restart(self.owner.epoch, history);
+        self.group.restart(self.owner.epoch, history, Vec::new());
         (self.image, self.superseded, self.stage) = (None, None, Stage::Own);
         let now_us = env.agenda.now_us();
         self.attendants.iter_mut().for_each(|attendant| attendant.begin(now_us));

@@ -10,8 +10,9 @@ impl Group {
     /// Moves the commit indices, releases replies, promotes replicas that caught up.
     pub(super) fn advance(&mut self, fx: &mut Effects) {
         let mut moved = false;
+        let limit = self.recorded_limit();
         for rule in 0..self.rules.len() {
-            let committed = self.committed_by(&self.rules[rule].rule);
+            let committed = self.committed_by(&self.rules[rule].rule).min(limit);
             if committed > self.rules[rule].committed {
                 self.rules[rule].committed = committed;
                 moved = true;
@@ -42,10 +43,10 @@ impl Group {
 
     /// The largest number such that the replicas that applied it meet the rule.
     pub(super) fn committed_by(&self, rule: &Rule) -> u64 {
-        let reached = |seq: u64| rule.met(mask(&self.replicas, |r| r.fed() && r.applied >= seq));
+        let reached = |seq: u64| rule.met(mask(&self.replicas, |r| r.on_log() && r.applied >= seq));
         self.replicas
             .iter()
-            .filter(|r| r.fed())
+            .filter(|r| r.on_log())
             .map(|r| r.applied)
             .filter(|seq| reached(*seq))
             .max()

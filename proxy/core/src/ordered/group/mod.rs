@@ -7,13 +7,14 @@
 mod commit;
 mod mend;
 mod reads;
+mod record;
 mod replicas;
 mod requests;
 mod time;
 
 use super::by_value::ByValue;
 use super::effects::{Answer, Effects};
-use super::entry::{Position, Replies};
+use super::entry::{Entry, Position, Replies};
 use super::log::Log;
 use super::pending::{Burst, Pending};
 use super::recovery::Attachment;
@@ -25,8 +26,10 @@ use crate::quorum::covers;
 use crate::rule::{Mask, Rule};
 use bytes::BytesMut;
 use mend::Mend;
+pub use record::{Journaling, Recorded};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Buckets of keys; two keys that share one only make a read wait longer than it must.
 pub const BUCKETS: usize = 1 << 16;
@@ -82,6 +85,8 @@ pub struct GroupConfig {
     pub stall_us: u64,
     /// How long a recovering group waits for a replica that may hold a longer log, in microseconds.
     pub grace_us: u64,
+    /// What is recorded in a journal.
+    pub journal: Journaling,
     /// Safety rules in force.
     pub rules: SafetyRules,
 }
@@ -101,6 +106,7 @@ impl GroupConfig {
             tail_payload: 1 << 20,
             stall_us: 1_000_000,
             grace_us: 2_000_000,
+            journal: Journaling::None,
             rules: SafetyRules::ALL,
         }
     }
@@ -142,8 +148,10 @@ pub struct Health {
     pub queued_bytes: usize,
     /// Bytes of log in memory.
     pub log_bytes: usize,
-    /// Number of the oldest entry that can still be fed.
+    /// Number of the oldest entry in memory.
     pub log_from: u64,
+    /// What the journal holds.
+    pub journal: Recorded,
     /// Each replica.
     pub replicas: Vec<ReplicaView>,
 }
@@ -224,6 +232,11 @@ pub struct Group {
     held: Vec<HeldRead>,
     /// By replica: what is being done to make it hold what the others hold.
     mends: Vec<Option<Mend>>,
+    journal: record::Journal,
+    /// While recovering: the newest entries that the journal holds.
+    restored: Vec<Arc<Entry>>,
+    /// While recovering: the journal knows acknowledged entries that no backend here leads to.
+    forgotten: bool,
     tail: (u32, usize),
     /// The log began over backends without any data, so that an empty one can be fed from its start.
     began_empty: bool,
@@ -264,6 +277,9 @@ impl Group {
             unrouted: Vec::new(),
             held: Vec::new(),
             mends: (0..n).map(|_| None).collect(),
+            journal: record::Journal::default(),
+            restored: Vec::new(),
+            forgotten: false,
             tail: (0, 0),
             began_empty: false,
             unreachable: 0,
@@ -275,7 +291,9 @@ impl Group {
     }
 
     /// Begins again under a later epoch, before this one ever served. Waiting requests stay.
-    pub fn restart(&mut self, epoch: u64, expects_history: bool) {
+    ///
+    /// `restored` are the newest entries of the journal, where it is the log; none otherwise.
+    pub fn restart(&mut self, epoch: u64, expects_history: bool, restored: Vec<Arc<Entry>>) {
         assert!(
             matches!(self.phase, Phase::Recovering | Phase::Barrier) && epoch >= self.config.epoch,
             "an owner that served must not come back by itself"
@@ -290,8 +308,9 @@ impl Group {
         self.log = Log::new(Position::default(), self.config.log_bytes);
         self.open.clear();
         (self.open_from, self.barrier, self.tail) = (1, 0, (0, 0));
-        self.began_empty = false;
+        (self.began_empty, self.forgotten, self.restored) = (false, false, restored);
         (self.unreachable, self.enough_since_us) = (0, 0);
+        self.journal = record::Journal::at(self.journal.view);
     }
 
     /// Makes plans known and returns the number that bursts must use for each of them.
@@ -335,6 +354,9 @@ impl Group {
             Event::Read { replica, bytes } => self.read_done(replica, bytes, now, fx),
             Event::ReadLost { replica } => self.read_lost(replica, now, fx),
             Event::Progress { replica, partial } => self.progressed(replica, partial, now),
+            Event::Journal(view) => self.recorded(view, fx),
+            Event::Unrecorded { from } => self.unrecorded(from, fx),
+            Event::Owed { replica, entries } => self.owed(replica, entries, now, fx),
             Event::Unreachable { replica } => self.unreachable(replica, now, fx),
             Event::Disconnected { replica } => self.disconnected(replica, now, fx),
             Event::Fenced { by } => self.fenced(by, fx),
@@ -415,6 +437,9 @@ impl Group {
 
     fn waits_for(&self) -> &'static str {
         match self.phase {
+            Phase::Recovering if self.forgotten => {
+                "the journal holds acknowledged writes that continue none of the backends here: bring back one that is nearer, or remove the journal to go on without them"
+            }
             Phase::Recovering if self.attachments.iter().all(Option::is_some) => {
                 "every backend is attached, but those with a position cannot know every acknowledged write: data was lost"
             }
@@ -444,6 +469,7 @@ impl Group {
             queued_bytes: self.pending.bytes(),
             log_bytes: self.log.bytes(),
             log_from: self.log.base().seq + 1,
+            journal: self.journal.view,
             replicas: self.replicas.iter().map(view).collect(),
         }
     }

@@ -6,7 +6,7 @@ use super::super::log::Log;
 use super::super::recovery::{Attachment, Verdict, judge};
 use super::super::replica::{Flight, Replica, ReplicaState, StaleReason};
 use super::super::{Effects, Now};
-use super::{BACKOFF_MAX_US, BACKOFF_US, FEED_BYTES, FEED_ENTRIES, Group, Open, Phase, Votes};
+use super::{BACKOFF_MAX_US, BACKOFF_US, FEED_BYTES, FEED_ENTRIES, Group, Open, Phase, Votes, Waiting};
 use crate::rule::Rule;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -27,8 +27,14 @@ impl Group {
         let from = self.replicas[i].sent + 1;
         let batch = self.batch(from);
         let Some(last) = batch.last() else {
-            return self.stale(i, StaleReason::TooFarBehind, fx);
+            return self.feed_recorded(i, now, fx);
         };
+        // It comes from the journal: is what it was fed from there on this log?
+        if let Some(at) = self.replicas[i].beside.take()
+            && !self.log.holds(at)
+        {
+            return self.stale(i, StaleReason::Diverged, fx);
+        }
         let to = last.position.seq;
         let bytes = batch.iter().map(|entry| entry.len()).sum();
         for seq in from..=to {
@@ -39,7 +45,7 @@ impl Group {
         }
         let replica = &mut self.replicas[i];
         replica.sent = to;
-        replica.flight = Some(Flight { to, since_us: now.us, bytes });
+        replica.flight = Some(Flight { to, beside: None, since_us: now.us, bytes });
         fx.sends.push((i, Outgoing::Entries(batch)));
     }
 
@@ -82,22 +88,28 @@ impl Group {
             Verdict::Adopt(_) if self.may_learn_more(now) => return,
             Verdict::Adopt(best) => Some(best),
         };
-        if let Some(Attachment { position: Some(head), tail, .. }) =
-            best.and_then(|i| self.attachments[i].as_ref())
-        {
-            self.log = Log::from_tail(*head, tail, self.config.log_bytes);
+        let best_attached = best.and_then(|i| self.attachments[i].as_ref());
+        let Ok(beyond) = self.recorded_beyond(best_attached) else {
+            self.forgotten = true;
+            return;
+        };
+        if let Some(Attachment { position: Some(head), tail, .. }) = best_attached {
+            let mut log = Log::from_tail(*head, tail, self.config.log_bytes);
+            beyond.iter().for_each(|entry| drop(log.push(entry.clone())));
+            self.log = log;
             let payloads = |item: &TailEntry| item.payload.as_ref().map_or(0, Bytes::len);
             self.tail = (tail.len() as u32, tail.iter().map(payloads).sum());
         }
-        self.phase = Phase::Barrier;
+        (self.phase, self.forgotten) = (Phase::Barrier, false);
+        self.restored.clear();
         let fresh = best.is_none();
         self.began_empty = fresh && self.attachments.iter().flatten().all(|a| a.empty);
         for i in 0..self.replicas.len() {
-            if let Some(attachment) = self.attachments[i].take() {
-                match fresh {
-                    true => self.feed_from(i, 0, fx),
-                    false => self.join(i, &attachment, fx),
-                }
+            match self.attachments[i].take() {
+                Some(_) if fresh => self.feed_from(i, 0, fx),
+                Some(attachment) => self.join(i, &attachment, fx),
+                // Where it stands shows when it comes; until then it is taken to be owed what the log holds.
+                None => self.replicas[i].applied = self.log.base().seq,
             }
         }
         self.barrier_entry(fx);
@@ -115,7 +127,8 @@ impl Group {
         for rule in &mut self.rules {
             rule.committed = rule.committed.max(self.log.base().seq);
         }
-        self.push(entry, open);
+        self.push(entry, open, fx);
+        self.record_ring(fx);
         if !self.config.rules.barrier {
             self.serve(fx);
         }
@@ -173,6 +186,9 @@ impl Group {
             self.feed_from(i, position.seq, fx);
         } else if let Some((from, keys)) = self.undo(position, &attachment.tail) {
             self.begin_mend(i, from, keys, fx);
+        } else if position.rank() < self.log.base().rank() && self.journal_reaches(position) {
+            self.feed_from(i, position.seq, fx);
+            self.replicas[i].beside = Some(position);
         } else if position.rank() < self.log.base().rank() {
             self.stale(i, StaleReason::TooFarBehind, fx);
         } else {
@@ -204,7 +220,7 @@ impl Group {
         let replica = &mut self.replicas[i];
         let Some(flight) = replica.flight.take() else { return };
         let from = replica.applied + 1;
-        replica.applied = flight.to;
+        (replica.applied, replica.beside) = (flight.to, flight.beside);
         replica.suspect = false;
         replica.backoff_us = 0;
         for (seq, replies) in (from..=flight.to).zip(replies) {
@@ -259,10 +275,11 @@ impl Group {
             self.tail.0 = self.tail.0.saturating_sub(1);
             self.tail.1 = self.tail.1.saturating_sub(if entry.elided { 0 } else { entry.len() });
         }
-        for w in open.waiting {
+        let answer = |w: Waiting| {
             let reply = Reply::Refused(Cause::Backend(error.clone()));
-            fx.answers.push(Answer { session: w.session, ticket: w.ticket, commands: w.commands, reply });
-        }
+            Answer { session: w.session, ticket: w.ticket, commands: w.commands, reply }
+        };
+        self.answer_retracted(head, open.waiting.into_iter().map(answer).collect(), fx);
         for replica in &mut self.replicas {
             replica.retry_at_us = 0;
             replica.sent = replica.sent.min(head - 1);
@@ -280,7 +297,7 @@ impl Group {
         self.lose_reads(i, now, fx);
         self.mends[i] = None;
         let replica = &mut self.replicas[i];
-        replica.flight = None;
+        (replica.flight, replica.beside) = (None, None);
         replica.sent = replica.applied;
         replica.retry_at_us = 0;
         self.enter(i, ReplicaState::Down, fx);

@@ -14,6 +14,8 @@ impl Group {
         for burst in submission.bursts {
             if let Phase::Fenced { by } = self.phase {
                 fx.answers.push(refused(&burst, Cause::Fenced { by }));
+            } else if burst.access == Access::Write && !self.may_record() {
+                fx.answers.push(refused(&burst, Cause::Journal));
             } else if usize::from(burst.plan) >= self.plans.len() || !self.pending.has_room(&burst) {
                 fx.answers.push(refused(&burst, Cause::Overload));
             } else if burst.access == Access::Write {
@@ -29,11 +31,11 @@ impl Group {
 
     /// Numbers waiting stages while the replicas that could take an entry at once are a quorum.
     pub(super) fn number(&mut self, now: Now, fx: &mut Effects) {
-        while self.phase == Phase::Serving && self.meets_some_rule(self.idle()) {
+        while self.phase == Phase::Serving && self.may_record() && self.meets_some_rule(self.idle()) {
             let Some((number, stage)) = self.pending.pop() else { break };
             let Stage { writes, reads, .. } = stage;
             if !writes.is_empty() {
-                self.append(now, &writes);
+                self.append(now, &writes, fx);
                 self.feed(now, fx);
             }
             for read in reads {
@@ -42,7 +44,7 @@ impl Group {
         }
     }
 
-    pub(super) fn append(&mut self, now: Now, writes: &[Burst]) {
+    pub(super) fn append(&mut self, now: Now, writes: &[Burst], fx: &mut Effects) {
         let payload = self.assemble(now, writes);
         let position = self.log.head().next(self.config.epoch, &payload);
         let mut open = Open {
@@ -72,7 +74,7 @@ impl Group {
         let elided = bytes > self.config.tail_payload;
         let trim = self.trim(if elided { 0 } else { bytes });
         let dialect = writes.first().map_or(2, |burst| burst.dialect);
-        self.push(Entry { position, payload, commands: first, dialect, trim, elided }, open);
+        self.push(Entry { position, payload, commands: first, dialect, trim, elided }, open, fx);
     }
 
     fn remember_large(&mut self, burst: &Burst) {
@@ -84,12 +86,14 @@ impl Group {
         }
     }
 
-    pub(super) fn push(&mut self, entry: Entry, open: Open) {
+    pub(super) fn push(&mut self, entry: Entry, open: Open, fx: &mut Effects) {
         if self.open.is_empty() {
             self.open_from = entry.position.seq;
         }
-        self.log.push(Arc::new(entry));
+        let entry = Arc::new(entry);
+        let fallen = self.log.push(entry.clone());
         self.open.push_back(open);
+        self.record_pushed(entry, fallen, fx);
     }
 
     pub(super) fn assemble(&mut self, now: Now, writes: &[Burst]) -> Vec<Bytes> {

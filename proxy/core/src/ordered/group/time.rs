@@ -9,6 +9,7 @@ use super::{Group, HeldRead, Phase, READ_PATIENCE, SLOWEST, Unrouted};
 impl Group {
     pub(super) fn tick(&mut self, now: Now, fx: &mut Effects) {
         self.expire_requests(now, fx);
+        self.release_records(fx);
         if self.phase == Phase::Recovering {
             self.try_adopt(now, fx);
         }
@@ -89,9 +90,11 @@ impl Group {
         };
         let late = |plan: u16, arrived_us: u64| late_by(plan, arrived_us, slack_us);
         let recovering = self.phase != Phase::Serving;
-        let cause = |plan: u16, arrived_us: u64| match recovering {
-            true => Cause::Recovering,
-            false => Cause::Deadline { reachable, plan, waited_ms: (now.us - arrived_us) / 1000 },
+        let recordable = self.may_record();
+        let cause = |plan: u16, arrived_us: u64| match (recovering, recordable) {
+            (true, _) => Cause::Recovering,
+            (false, false) => Cause::Journal,
+            (false, true) => Cause::Deadline { reachable, plan, waited_ms: (now.us - arrived_us) / 1000 },
         };
         self.pending.expire(|b| late(b.plan, b.arrived_us), |b| cause(b.plan, b.arrived_us), &mut fx.answers);
         for Unrouted { burst, .. } in self.unrouted.extract_if(.., |u| late(u.burst.plan, u.burst.arrived_us))
@@ -133,6 +136,7 @@ impl Group {
         self.phase = Phase::Fenced { by };
         let cause = Cause::Fenced { by };
         self.pending.refuse_all(&cause, &mut fx.answers);
+        self.retractions_unknown(&cause, fx);
         fx.answers.extend(self.unrouted.drain(..).map(|u| refused(&u.burst, cause.clone())));
         fx.answers
             .extend(self.held.drain(..).map(|r| Answer { reply: Reply::Refused(cause.clone()), ..r.answer }));

@@ -1,0 +1,237 @@
+//! The journal's side of the log: what is recorded, and replicas that are fed from there.
+//!
+//! As *hints*, only entries that fall out of the ring while somebody is owed them are recorded. As *log*,
+//! every entry is, and none is acknowledged before. Either way a replica that the ring cannot feed
+//! is fed from the journal; every hop is checked by the chain hash.
+
+use super::super::effects::{Answer, Cause, Outgoing, Record, Reply};
+use super::super::entry::{Entry, Position};
+use super::super::recovery::Attachment;
+use super::super::replica::{Flight, StaleReason};
+use super::super::{Effects, Now};
+use super::{FEED_BYTES, Group};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What a group records in a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Journaling {
+    /// Nothing.
+    #[default]
+    None,
+    /// Entries that a replica is owed and the memory cannot hold.
+    Hints,
+    /// Every entry, before it is acknowledged.
+    Log,
+}
+
+/// What the journal holds, as the group was last told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    /// Number of the oldest entry; 0 when there is none.
+    pub oldest: u64,
+    /// The newest entry.
+    #[serde(skip)]
+    pub newest: Position,
+    /// Nothing is recorded at the moment.
+    pub failed: bool,
+}
+
+/// The group's view of its journal.
+#[derive(Default)]
+pub(super) struct Journal {
+    pub(super) view: Recorded,
+    /// Entries up to here were given to it.
+    given: u64,
+    /// Replicas for which it is being read.
+    reading: crate::rule::Mask,
+    /// Answers to entries that were taken back, until that is recorded.
+    retracted: Vec<(u64, Vec<Answer>)>,
+    released: u64,
+}
+
+impl Journal {
+    /// A journal that stands there, before anything was asked of it.
+    pub(super) fn at(view: Recorded) -> Self {
+        Self { view, ..Self::default() }
+    }
+}
+
+impl Group {
+    fn is_owed(&self, seq: u64) -> bool {
+        // What the journal let go of already cannot be made good.
+        let reaches = |applied: u64| self.journal.view.oldest <= applied + 1;
+        self.replicas.iter().any(|r| !r.is_stale() && r.applied < seq && reaches(r.applied))
+    }
+
+    /// Records what has to be after entry `entry` was numbered, which pushed `fallen` out of the ring.
+    pub(super) fn record_pushed(&mut self, entry: Arc<Entry>, fallen: Vec<Arc<Entry>>, fx: &mut Effects) {
+        let batch = match self.config.journal {
+            Journaling::None => return,
+            Journaling::Log => vec![entry],
+            Journaling::Hints => match fallen.last() {
+                Some(last) if self.is_owed(last.position.seq) => fallen,
+                _ => return,
+            },
+        };
+        if let Some(last) = batch.last() {
+            self.journal.given = last.position.seq;
+            fx.records.push(Record::Append(batch));
+        }
+    }
+
+    /// The last entry that may be acknowledged as far as the journal goes.
+    pub(super) fn recorded_limit(&self) -> u64 {
+        match self.config.journal {
+            Journaling::None | Journaling::Hints => u64::MAX,
+            Journaling::Log if self.log.holds(self.journal.view.newest) => self.journal.view.newest.seq,
+            Journaling::Log => self.journal_base(),
+        }
+    }
+
+    /// Until the journal has something of this log, what was adopted counts as recorded: it is in the backends.
+    fn journal_base(&self) -> u64 {
+        self.barrier.saturating_sub(1)
+    }
+
+    /// The journal tells where it stands.
+    pub(super) fn recorded(&mut self, view: Recorded, fx: &mut Effects) {
+        let recovered = self.journal.view.failed && !view.failed;
+        self.journal.view = view;
+        if recovered {
+            self.journal.given = view.newest.seq;
+            self.record_ring(fx);
+        }
+    }
+
+    /// May writes be numbered, as far as the journal goes?
+    pub(super) fn may_record(&self) -> bool {
+        self.config.journal != Journaling::Log || !self.journal.view.failed
+    }
+
+    /// Gives the journal everything in the ring that it does not hold.
+    pub(super) fn record_ring(&mut self, fx: &mut Effects) {
+        if self.config.journal != Journaling::Log {
+            return;
+        }
+        let newest = self.journal.view.newest;
+        let from = if self.log.holds(newest) { newest.seq } else { self.log.base().seq };
+        let missing: Vec<Arc<Entry>> =
+            (from + 1..=self.log.head().seq).filter_map(|seq| self.log.get(seq).cloned()).collect();
+        if !missing.is_empty() {
+            self.journal.given = self.log.head().seq;
+            fx.records.push(Record::Append(missing));
+        }
+    }
+
+    /// Answers to an entry that was taken back: at once, or when it cannot come back from the journal.
+    pub(super) fn answer_retracted(&mut self, seq: u64, answers: Vec<Answer>, fx: &mut Effects) {
+        if self.config.journal == Journaling::Log {
+            self.journal.given = self.journal.given.min(seq - 1);
+            self.journal.retracted.push((seq, answers));
+            fx.records.push(Record::Retract(seq));
+        } else {
+            fx.answers.extend(answers);
+        }
+    }
+
+    /// Entries from `from` on are gone from the journal.
+    pub(super) fn unrecorded(&mut self, from: u64, fx: &mut Effects) {
+        for (_, answers) in self.journal.retracted.extract_if(.., |(seq, _)| *seq >= from) {
+            fx.answers.extend(answers);
+        }
+    }
+
+    /// Nobody knows any more whether what was taken back comes again.
+    pub(super) fn retractions_unknown(&mut self, cause: &Cause, fx: &mut Effects) {
+        for (_, answers) in std::mem::take(&mut self.journal.retracted) {
+            let unknown = |answer| Answer { reply: Reply::Unknown(cause.clone()), ..answer };
+            fx.answers.extend(answers.into_iter().map(unknown));
+        }
+    }
+
+    /// Can the journal feed a replica that stands at `position`? Whether that is on this log shows when it is read.
+    pub(super) fn journal_reaches(&self, position: Position) -> bool {
+        let view = &self.journal.view;
+        self.config.journal != Journaling::None
+            && view.oldest != 0
+            && view.oldest <= position.seq + 1
+            && self.journal.given.max(view.newest.seq) >= self.log.base().seq
+    }
+
+    /// Feeds a replica to which the ring does not reach back.
+    pub(super) fn feed_recorded(&mut self, i: usize, now: Now, fx: &mut Effects) {
+        let from = self.replicas[i].sent + 1;
+        if self.journal.reading >> i & 1 == 1 {
+            return;
+        }
+        let Some(at) = self.replicas[i].beside.or_else(|| self.log.position(from - 1)) else {
+            return self.stale(i, StaleReason::TooFarBehind, fx);
+        };
+        if !self.journal_reaches(at) {
+            return self.stale(i, StaleReason::TooFarBehind, fx);
+        }
+        self.replicas[i].beside = Some(at);
+        if self.journal.view.newest.seq < from {
+            // It was given, and is not written yet.
+            self.replicas[i].retry_at_us = now.us + 5_000;
+            return;
+        }
+        self.journal.reading |= 1 << i;
+        fx.records.push(Record::Read { replica: i, from, bytes: FEED_BYTES });
+    }
+
+    /// Entries read for a replica; none when they could not be read.
+    pub(super) fn owed(&mut self, i: usize, entries: Vec<Arc<Entry>>, now: Now, fx: &mut Effects) {
+        self.journal.reading &= !(1 << i);
+        let replica = &self.replicas[i];
+        // It may have been lost, and attached elsewhere on the log, meanwhile.
+        let Some(at) = replica.beside.filter(|_| replica.fed() && replica.flight.is_none()) else { return };
+        let Some(first) = entries.first() else {
+            return self.stale(i, StaleReason::TooFarBehind, fx);
+        };
+        if first.position.seq != at.seq + 1 {
+            return;
+        }
+        if at.next(first.position.epoch, &first.payload) != first.position {
+            return self.stale(i, StaleReason::Diverged, fx);
+        }
+        let dialect = first.dialect;
+        let batch: Vec<Arc<Entry>> =
+            entries.into_iter().take_while(|entry| entry.dialect == dialect).collect();
+        let Some(last) = batch.last() else { return };
+        let (to, bytes) = (last.position, batch.iter().map(|entry| entry.len()).sum());
+        let replica = &mut self.replicas[i];
+        replica.sent = to.seq;
+        replica.flight = Some(Flight { to: to.seq, beside: Some(to), since_us: now.us, bytes });
+        fx.sends.push((i, Outgoing::Entries(batch)));
+    }
+
+    /// Lets go of what nobody is owed.
+    pub(super) fn release_records(&mut self, fx: &mut Effects) {
+        if self.config.journal == Journaling::None || self.journal.view.oldest == 0 {
+            return;
+        }
+        let owed_from = self.replicas.iter().filter(|r| !r.is_stale()).map(|r| r.applied).min();
+        let through = owed_from.unwrap_or(self.log.head().seq).min(self.log.base().seq);
+        if through > self.journal.released && through >= self.journal.view.oldest {
+            self.journal.released = through;
+            fx.records.push(Record::Release(through));
+        }
+    }
+
+    /// What a journal that is the log knows beyond the greatest position among the backends.
+    /// `Err` when it knows acknowledged entries that this position does not lead to.
+    pub(super) fn recorded_beyond(&self, best: Option<&Attachment>) -> Result<&[Arc<Entry>], ()> {
+        let recorded = self.restored.as_slice();
+        let (Some(last), Some(at)) = (recorded.last(), best.and_then(|a| a.position)) else { return Ok(&[]) };
+        if last.position.rank() <= at.rank() {
+            return Ok(&[]);
+        }
+        if let Some(found) = recorded.iter().rposition(|entry| entry.position == at) {
+            return Ok(&recorded[found + 1..]);
+        }
+        let first = &recorded[0];
+        if at.next(first.position.epoch, &first.payload) == first.position { Ok(recorded) } else { Err(()) }
+    }
+}
