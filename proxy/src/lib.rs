@@ -1,7 +1,8 @@
 //! The shells around the core: sockets, threads, files and clocks.
 //!
 //! Order of reading: `proxy` starts everything, `listen` meets clients, `drive` feeds the
-//! core, `backend` meets servers, `coordinator` keeps epochs, `admin` and `telemetry` tell.
+//! core, `backend` meets servers, `coordinator` keeps epochs, `journal` keeps entries, `admin`
+//! and `telemetry` tell.
 
 pub mod admin;
 pub mod backend;
@@ -10,6 +11,7 @@ pub mod config;
 pub mod coordinator;
 pub mod drive;
 pub mod group;
+pub mod journal;
 pub mod listen;
 pub mod policies;
 pub mod proxy;
