@@ -1,6 +1,7 @@
 //! What every thread may know of a group: names, routing, health, counters. The sequencer
 //! itself lives on one thread and is not here.
 
+use crate::backend::reseed::ReseedFacts;
 use crate::telemetry::GroupCounters;
 use arc_swap::ArcSwap;
 use quorate_core::ordered::{Cause, Health};
@@ -53,7 +54,7 @@ impl Missing {
 }
 
 /// What a backend last said of itself, for status.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default)]
 pub struct BackendFacts {
     /// `redis 7.0.15`.
     pub server: String,
@@ -61,6 +62,8 @@ pub struct BackendFacts {
     pub address: String,
     /// Why it is not attached; empty when it is.
     pub problem: String,
+    /// Copying all data to it.
+    pub reseed: ReseedFacts,
 }
 
 /// A group, seen from any thread.

@@ -2,6 +2,7 @@
 
 use crate::backend::attach::{self, Owner};
 use crate::backend::link::Link;
+use crate::backend::reseed::{Reseeds, Seeds};
 use crate::backend::serve::{Attendant, Peers};
 use crate::config::{Config, Listener};
 use crate::coordinator::{Coordinator, CoordinatorError, LocalCoordinator};
@@ -351,6 +352,7 @@ impl Ownership {
         let mut attendants = JoinSet::new();
         let peers = Rc::new(Peers::new(links.to_vec()));
         let group = &self.config.groups[self.group];
+        let seeds = Seeds::new(self.config.replicas(group).cloned().collect(), group.reseed);
         for (replica, backend) in self.config.replicas(group).enumerate() {
             let attendant = Attendant {
                 replica,
@@ -361,6 +363,7 @@ impl Ownership {
                 peers: peers.clone(),
                 owner: owner.clone(),
                 password: password.to_string(),
+                reseeds: Reseeds::new(seeds.clone()),
             };
             attendants.spawn_local(attendant.run());
         }

@@ -254,7 +254,7 @@ fn a_frozen_majority_does_not_hang_clients() {
 /// A backend whose disk was lost must not be taken for one that has everything.
 #[test]
 fn a_wiped_backend_is_never_a_source() {
-    let mut cluster = Cluster::usual();
+    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 3).group("reseed = \"manual\""));
     let load = Load::start(cluster.proxy.port, 0, WRITERS);
     load.wait_acked(SOME);
     cluster.servers[0].wipe();
@@ -345,7 +345,8 @@ fn a_forgetful_majority_waits_for_the_one_who_knows() {
 /// More was missed than the log in memory holds: it must say so, and not pretend to be equal.
 #[test]
 fn a_backend_that_missed_too_much_is_stale() {
-    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 3).group("log-memory = \"1MiB\""));
+    let setup = Setup::new(Kind::Redis, 3).group("log-memory = \"1MiB\"\nreseed = \"manual\"");
+    let mut cluster = Cluster::start(setup);
     cluster.servers[2].kill();
     wait_state(&cluster, 2, &["down"]);
     let mut client = cluster.client();
@@ -359,7 +360,10 @@ fn a_backend_that_missed_too_much_is_stale() {
     if cluster.proxy.states()[2] == "in-sync" {
         return cluster.assert_equal();
     }
-    assert!(cluster.proxy.problems()[2].contains("missed more"), "{:?}", cluster.proxy.problems());
+    wait_until("status says why, and what to do", LONG, || {
+        let problem = &cluster.proxy.problems()[2];
+        problem.contains("missed more") && problem.contains("quorate reseed --group g --replica r3")
+    });
     assert_eq!(client.line("SET still yes").text, b"OK");
     harness::assert_equal(&cluster.servers[..2]);
     // A stale one does not count, and is not read.

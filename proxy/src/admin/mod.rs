@@ -1,12 +1,15 @@
-//! The admin endpoint: metrics, health, status and explanations over HTTP.
+//! The admin endpoint: metrics, health, status, explanations and reseeds over HTTP.
 
+mod reseed;
+
+use crate::backend::reseed::describe;
 use crate::cli::explain;
 use crate::group::GroupShared;
 use crate::telemetry::{Metrics, render};
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use quorate_core::ordered::Phase;
 use serde::{Deserialize, Serialize};
@@ -30,7 +33,9 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .route("/status", get(|State(m): State<Arc<Metrics>>| async move { Json(status(&m)) }))
         .route("/explain", get(explain_live))
-        .with_state(metrics);
+        .route("/reseed", post(reseed::ask))
+        .with_state(metrics)
+        .into_make_service_with_connect_info::<SocketAddr>();
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the admin endpoint ended");
@@ -93,7 +98,10 @@ fn group_status(group: &GroupShared) -> GroupStatus {
             "suspect": view.suspect,
             "server": facts.server,
             "address": facts.address,
-            "problem": problem(view, facts.problem),
+            "reseed": facts.reseed.progress,
+            "reseeds_ended": facts.reseed.ended(),
+            "last_reseed": facts.reseed.last,
+            "problem": problem(view, facts.problem, &facts.reseed.advice),
         })
     };
     GroupStatus {
@@ -114,15 +122,11 @@ fn group_status(group: &GroupShared) -> GroupStatus {
     }
 }
 
-fn problem(view: &quorate_core::ordered::ReplicaView, told: String) -> String {
-    use quorate_core::ordered::{ReplicaState, StaleReason};
+fn problem(view: &quorate_core::ordered::ReplicaView, told: String, advice: &str) -> String {
+    use quorate_core::ordered::ReplicaState;
     match view.state {
-        ReplicaState::Stale(StaleReason::TooFarBehind) => {
-            "it missed more than the log in memory holds".into()
-        }
-        ReplicaState::Stale(StaleReason::Diverged) => "it has entries that are not on the group's log".into(),
-        ReplicaState::Stale(StaleReason::Partial) => "a copy to it was begun and not finished".into(),
-        ReplicaState::Stale(StaleReason::Blank) => "it is blank although the group has a history".into(),
+        ReplicaState::Stale(reason) if advice.is_empty() => describe(reason).into(),
+        ReplicaState::Stale(reason) => format!("{}; {advice}", describe(reason)),
         _ => told,
     }
 }

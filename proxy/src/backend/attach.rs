@@ -4,6 +4,7 @@
 //! again, and a newer owner's DELUSER throws away what the older one still has on the wire.
 
 use super::call::Call;
+use super::reseed::{Seeding, is_seeding, left_behind, tidy};
 use crate::config::Backend;
 use crate::group::GroupShared;
 use quorate_core::ordered::{Attachment, Position, TailEntry};
@@ -26,7 +27,7 @@ impl Owner {
         format!("quorate:{group}:")
     }
 
-    fn user(&self, group: &str) -> String {
+    pub(super) fn user(&self, group: &str) -> String {
         format!("{}{}:{}", Self::user_prefix(group), self.epoch, self.id)
     }
 
@@ -41,6 +42,8 @@ impl Owner {
 pub enum AttachError {
     /// A newer owner fenced it.
     Fenced(u64),
+    /// It is a replica by our own doing: a reseed is under way.
+    Seeding(Seeding),
     /// Anything else, as a sentence for an operator.
     Problem(String),
 }
@@ -98,7 +101,9 @@ pub async fn greatest_epoch(backend: &Backend, group: &GroupShared) -> Result<u6
             vec![b"ACL", b"USERS"],
         ])
         .await?;
-    if let Some(error) = answers.iter().find_map(Value::error) {
+    // What gets a copy may not tell its keys; it is in reach all the same.
+    let told = if is_seeding(&answers[2], &group.name) { &answers[2..] } else { &answers };
+    if let Some(error) = told.iter().find_map(Value::error) {
         return Err(permissions(&error));
     }
     let position = answers[0].text().and_then(|t| t.parse::<Position>().ok()).map_or(0, |p| p.epoch);
@@ -113,11 +118,11 @@ pub async fn examine(call: &mut Call) -> Result<String, String> {
     check(&info(call).await?, &address)
 }
 
-fn permissions(error: &str) -> String {
+pub(super) fn permissions(error: &str) -> String {
     format!("it refuses what the proxy needs (all commands, ACL among them, on all keys): {error}")
 }
 
-fn owners<'a>(users: &'a Value, group: &str) -> impl Iterator<Item = Owner> + use<'a> {
+pub(super) fn owners<'a>(users: &'a Value, group: &str) -> impl Iterator<Item = Owner> + use<'a> {
     let prefix = Owner::user_prefix(group);
     users.items().iter().filter_map(move |user| Owner::parse(user.text()?.strip_prefix(&prefix)?))
 }
@@ -133,6 +138,9 @@ pub async fn attach(
     let mut call = Call::open(backend).await?;
     let address = call.address.to_string();
     let info = info(&mut call).await?;
+    if let Some(seeding) = left_behind(&mut call, &group.name, &info).await? {
+        return Err(AttachError::Seeding(seeding));
+    }
     let server = check(&info, &address)?;
     let commands = command_names(&call.ask(&[b"COMMAND"]).await?);
     fence(&mut call, group, owner, password).await?;
@@ -142,6 +150,7 @@ pub async fn attach(
         // Deleted between the fence and now: somebody newer was quicker.
         return Err(AttachError::Problem("the fence was taken by another proxy meanwhile".into()));
     }
+    tidy(&mut call, &group.name).await?;
     let run_id = info.get("run_id").cloned().unwrap_or_default();
     let mut attachment = standing(&mut call, &group.reserved, &run_id, want.tail).await?;
     if attachment.position.is_none() {
@@ -154,7 +163,7 @@ pub async fn attach(
     Ok(Attached { stream: call.into_stream(), attachment, run_id, server, address, commands, data })
 }
 
-async fn info(call: &mut Call) -> Result<BTreeMap<String, String>, String> {
+pub(super) async fn info(call: &mut Call) -> Result<BTreeMap<String, String>, String> {
     let answer = call.ask(&[b"INFO"]).await?;
     if let Some(error) = answer.error() {
         return Err(permissions(&error));

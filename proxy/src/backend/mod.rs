@@ -8,4 +8,5 @@ pub mod call;
 pub mod embedded;
 pub mod link;
 mod lowat;
+pub mod reseed;
 pub mod serve;

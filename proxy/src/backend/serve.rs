@@ -2,6 +2,7 @@
 
 use super::attach::{AttachError, Attached, Data, Owner, Want, attach};
 use super::link::Link;
+use super::reseed::Reseeds;
 use crate::config::Backend;
 use crate::drive::Driver;
 use crate::group::{GroupShared, Missing};
@@ -26,6 +27,9 @@ const READ_SPACE: usize = 64 << 10;
 
 /// Why a connection to a stale replica is given up.
 const STALE: &str = "it is stale, and is looked at anew";
+
+/// Why a connection to a stale replica is given up for good.
+const RESEED: &str = "it is stale, and gets a copy";
 
 /// Why a connection to a backend that waits for others is given up.
 const COMPARED: &str = "the backends hold different data, and are compared anew";
@@ -90,6 +94,8 @@ pub struct Attendant {
     pub owner: Owner,
     /// Password of the owner's user.
     pub password: String,
+    /// Its reseeds.
+    pub reseeds: Reseeds,
 }
 
 impl Attendant {
@@ -104,6 +110,11 @@ impl Attendant {
                     let since = Instant::now();
                     let why = self.serve(attached).await;
                     self.note(&why);
+                    if why == RESEED {
+                        self.reseed().await;
+                        wait = FIRST_WAIT;
+                        continue;
+                    }
                     if why != STALE && why != COMPARED {
                         tracing::warn!(
                             group = self.shared.name,
@@ -117,12 +128,16 @@ impl Attendant {
                     }
                     last_problem.clear();
                 }
-                Err(AttachError::Fenced(by)) => {
-                    self.note(&format!("fenced by epoch {by}"));
-                    return self.driver.borrow_mut().fenced(by);
+                Err(AttachError::Fenced(by)) => return self.fenced(by),
+                Err(AttachError::Seeding(left)) => {
+                    self.driver.borrow_mut().run([Event::Unreachable { replica: self.replica }]);
+                    if let Err(by) = self.resume(left).await {
+                        return self.fenced(by);
+                    }
                 }
                 Err(AttachError::Problem(problem)) => {
                     self.note(&problem);
+                    self.forget_reseed();
                     self.driver.borrow_mut().run([Event::Unreachable { replica: self.replica }]);
                     // The same problem once; then silence until it changes.
                     if problem != last_problem {
@@ -141,7 +156,12 @@ impl Attendant {
         }
     }
 
-    fn is_over(&self) -> bool {
+    fn fenced(&self, by: u64) {
+        self.note(&format!("fenced by epoch {by}"));
+        self.driver.borrow_mut().fenced(by);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
         let driver = self.driver.borrow();
         driver.superseded().is_some() || matches!(driver.group().phase(), Phase::Fenced { .. })
     }
@@ -213,6 +233,9 @@ impl Attendant {
                     // The core watches requests; this watches silence.
                     if probed {
                         return "it answers no PING".into();
+                    }
+                    if self.is_reseed_due() {
+                        return RESEED.into();
                     }
                     if since.elapsed() > LOOK_AGAIN && self.is_stale() {
                         return STALE.into();

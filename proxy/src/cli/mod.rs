@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 pub mod explain;
+mod reseed;
 mod run;
 mod status;
 
@@ -48,7 +49,8 @@ Examples:
   quorate check quorate.toml
   quorate run -c quorate.toml
   quorate explain 'SET k v' -c quorate.toml --down r3
-  quorate status --at 127.0.0.1:7070";
+  quorate status --at 127.0.0.1:7070
+  quorate reseed --group cache --replica r3";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -77,6 +79,8 @@ enum Command {
     Explain(explain::Args),
     /// The state of a running proxy
     Status(status::Args),
+    /// Copy all data to a stale replica while traffic goes on
+    Reseed(reseed::Args),
     /// Print generated files
     #[command(subcommand)]
     Generate(Generate),
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(args, cli.format),
         Command::Explain(args) => explain::main(args, cli.format),
         Command::Status(args) => status::main(args, cli.format),
+        Command::Reseed(args) => reseed::main(args, cli.format),
         Command::Generate(Generate::Schema) => {
             println!("{:#}", crate::config::schema());
             Exit::Done

@@ -13,8 +13,15 @@ const LONGEST: u64 = 16 << 20;
 /// The state of a running proxy.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Which proxy is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct AdminArgs {
     /// Its admin endpoint; taken from the configuration when left out
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, visible_alias = "admin", value_name = "HOST:PORT")]
     at: Option<String>,
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value_os_t = default_config())]
@@ -22,7 +29,7 @@ pub struct Args {
 }
 
 pub(super) fn main(args: Args, format: Format) -> Exit {
-    let at = match endpoint(&args) {
+    let at = match args.admin.endpoint() {
         Ok(at) => at,
         Err(exit) => return exit,
     };
@@ -43,32 +50,39 @@ pub(super) fn main(args: Args, format: Format) -> Exit {
     if all { Exit::Done } else { Exit::No }
 }
 
-fn unreachable(problem: &str) -> Exit {
+pub(super) fn unreachable(problem: &str) -> Exit {
     eprintln!("quorate: {problem}");
     Exit::Unreachable
 }
 
-fn endpoint(args: &Args) -> Result<String, Exit> {
-    if let Some(at) = &args.at {
-        return Ok(at.clone());
-    }
-    match load(&args.config)?.config.admin {
-        Some(admin) => Ok(admin.address.to_string()),
-        None => {
-            eprintln!("quorate: {} has no [admin] section; add one, or use --at", args.config.display());
-            Err(Exit::Config)
+impl AdminArgs {
+    pub(super) fn endpoint(&self) -> Result<String, Exit> {
+        if let Some(at) = &self.at {
+            return Ok(at.clone());
+        }
+        match load(&self.config)?.config.admin {
+            Some(admin) => Ok(admin.address.to_string()),
+            None => {
+                eprintln!("quorate: {} has no [admin] section; add one, or use --at", self.config.display());
+                Err(Exit::Config)
+            }
         }
     }
 }
 
 /// A GET of a small local page: the status code and the body.
 pub(super) fn fetch(at: &str, path: &str) -> Result<(u16, String), String> {
+    request("GET", at, path)
+}
+
+/// A request without a body: the status code and the body of the answer.
+pub(super) fn request(method: &str, at: &str, path: &str) -> Result<(u16, String), String> {
     let failed = |error: std::io::Error| format!("cannot reach the admin endpoint {at}: {error}");
     let mut addresses = at.to_socket_addrs().map_err(failed)?;
     let address = addresses.next().ok_or_else(|| format!("{at} is no address"))?;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {at}\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.0\r\nHost: {at}\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut answer = String::new();
     stream.take(LONGEST).read_to_string(&mut answer).map_err(failed)?;
@@ -100,7 +114,9 @@ fn text(status: &Value) -> String {
                 replica["applied"], replica["lag"]
             );
             let problem = word(&replica["problem"]);
-            if !problem.is_empty() {
+            if let Some(progress) = reseed_line(&replica["reseed"]) {
+                out += &format!("             {progress}\n");
+            } else if !problem.is_empty() {
                 out += &format!("             {problem}\n");
             }
         }
@@ -108,6 +124,59 @@ fn text(status: &Value) -> String {
     out
 }
 
-fn word(value: &Value) -> String {
+/// How far a reseed is; `None` when there is none.
+pub(super) fn reseed_line(progress: &Value) -> Option<String> {
+    let number = |key: &str| progress[key].as_u64().unwrap_or(0);
+    let (stage, source) = (progress["stage"].as_str()?, word(&progress["source"]));
+    let mut line = format!("reseed from {source}: {stage}");
+    if number("bytes") > 0 {
+        let about = if progress["estimated"].as_bool() == Some(true) { "about " } else { "" };
+        let percent = progress["ratio"].as_f64().unwrap_or(0.0) * 100.0;
+        let (bytes, total) = (size(number("bytes")), size(number("total_bytes").max(number("bytes"))));
+        let rate = size(number("bytes_per_second"));
+        line += &format!(", {about}{percent:.0} %, {bytes} of {about}{total}, {rate}/s");
+    }
+    if let Some(seconds) = progress["seconds_left"].as_u64() {
+        line += &format!(", {seconds} s left");
+    }
+    Some(line)
+}
+
+/// For people: three digits are enough.
+fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let power = (0..units.len() - 1).take_while(|power| bytes >> (10 * (power + 1)) > 0).count();
+    match power {
+        0 => format!("{bytes} B"),
+        _ => format!("{:.1} {}", bytes as f64 / (1u64 << (10 * power)) as f64, units[power]),
+    }
+}
+
+pub(super) fn word(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn sizes_are_short() {
+        let all = [0, 1023, 1024, 1536 << 10, 3 << 30].map(size);
+        assert_eq!(all, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "3.0 GiB"]);
+    }
+
+    #[test]
+    fn a_reseed_is_one_line() {
+        assert_eq!(reseed_line(&Value::Null), None);
+        let waiting = json!({ "stage": "waiting", "source": "r1", "bytes": 0 });
+        assert_eq!(reseed_line(&waiting).as_deref(), Some("reseed from r1: waiting"));
+        let copying = json!({
+            "stage": "copying", "source": "r1", "bytes": 1 << 20, "total_bytes": 4 << 20, "estimated": true,
+            "ratio": 0.25, "bytes_per_second": 1 << 19, "seconds_left": 6
+        });
+        let line = "reseed from r1: copying, about 25 %, 1.0 MiB of about 4.0 MiB, 512.0 KiB/s, 6 s left";
+        assert_eq!(reseed_line(&copying).as_deref(), Some(line));
+    }
 }

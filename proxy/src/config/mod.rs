@@ -25,8 +25,8 @@ pub use check::BUNDLED_POLICIES;
 pub use load::{Loaded, MAX_FILE_BYTES, load, parse};
 pub use model::{
     Admin, Backend, BackendKind, Config, Durability, Expectation, ExpectationPlaces, Group, GroupPlaces,
-    Listener, Log, LogFormat, LogLevel, Mode, Outcome, Policy, PolicyLimits, PolicySource, Proxy, State,
-    WriteQuorum,
+    Listener, Log, LogFormat, LogLevel, Mode, Outcome, Policy, PolicyLimits, PolicySource, Proxy, Reseed,
+    State, WriteQuorum,
 };
 pub use place::{Place, Sources};
 pub use report::{MAX_PROBLEMS, Problem, Report, Severity};

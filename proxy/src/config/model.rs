@@ -187,6 +187,17 @@ pub enum Durability {
     Replicas,
 }
 
+/// Who begins the copying of all data to a stale replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reseed {
+    /// The proxy, by itself.
+    #[default]
+    Auto,
+    /// An operator, with `quorate reseed`.
+    Manual,
+}
+
 /// How many replicas a write waits for, where the user said so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -253,6 +264,8 @@ pub struct Group {
     pub queue_memory: u64,
     /// Allow write quorums that do not intersect, which can lose acknowledged writes.
     pub weak_writes: bool,
+    /// Who begins the copying of all data to a stale replica.
+    pub reseed: Reseed,
     /// Where the group's values stand.
     #[serde(skip)]
     pub at: GroupPlaces,
@@ -291,6 +304,7 @@ impl Group {
             log_memory: 256 << 20,
             queue_memory: 128 << 20,
             weak_writes: false,
+            reseed: Reseed::Auto,
             at: GroupPlaces::default(),
         }
     }

@@ -159,6 +159,9 @@ pub(super) struct RawGroup {
     /// Allow write quorums that do not intersect, which can lose acknowledged writes.
     #[schemars(extend("default" = false))]
     pub weak_writes: Option<At<bool>>,
+    /// Who begins the copying of all data to a stale replica: the proxy, or an operator with `quorate reseed`.
+    #[schemars(extend("default" = "auto"))]
+    pub reseed: Option<At<Word<super::model::Reseed>>>,
 }
 
 /// A policy in full.

@@ -1,6 +1,7 @@
 //! The Prometheus text: everything is summed up when somebody asks, nothing on the hot path.
 
 use super::{BOUNDS_US, WorkerCounters};
+use crate::backend::reseed::Outcome;
 use crate::group::GroupShared;
 use crate::listen::registry::Registry;
 use prometheus_client::collector::Collector;
@@ -94,6 +95,36 @@ impl Metrics {
         samples
     }
 
+    fn reseeds(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for group in &self.groups {
+            for (i, facts) in group.facts.iter().enumerate() {
+                let counts = facts.lock().map(|facts| facts.reseed.counts).unwrap_or_default();
+                for (outcome, count) in Outcome::ALL.iter().zip(counts) {
+                    let labels = vec![
+                        ("group", group.name.clone()),
+                        ("replica", group.replica(i)),
+                        ("outcome", outcome.name().to_string()),
+                    ];
+                    samples.push((labels, count as f64));
+                }
+            }
+        }
+        samples
+    }
+
+    fn reseed_progress(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for group in &self.groups {
+            for (i, facts) in group.facts.iter().enumerate() {
+                let ratio = facts.lock().ok().and_then(|facts| Some(facts.reseed.progress.as_ref()?.ratio));
+                let labels = vec![("group", group.name.clone()), ("replica", group.replica(i))];
+                samples.extend(ratio.map(|ratio| (labels, ratio)));
+            }
+        }
+        samples
+    }
+
     fn requests(&self) -> Vec<Sample> {
         let class = |class: &OpClass| {
             let labels = vec![("protocol", "redis".to_string()), ("class", class.name().to_string())];
@@ -171,6 +202,9 @@ impl Collector for Collected {
         counter(e, "quorate_retracted_entries", "Entries that no backend took", retracted)?;
         let losses = m.by_group(|g| load(&g.counters.losses));
         counter(e, "quorate_replica_losses", "Times that a replica went down", losses)?;
+        counter(e, "quorate_reseeds", "Reseeds that ended, by outcome", m.reseeds())?;
+        let progress = m.reseed_progress();
+        gauge(e, "quorate_reseed_progress_ratio", "Share of the data that a reseed has copied", progress)?;
         let faults = m.by_group(|g| load(&g.counters.policy_faults));
         counter(e, "quorate_policy_faults", "Calls of the policy that failed", faults)
     }

@@ -51,6 +51,7 @@ impl Check<'_> {
         let queue = raw.queue_memory.and_then(|size| self.size("queue-memory", &size, BUFFER_BYTES));
         group.queue_memory = queue.unwrap_or(group.queue_memory);
         group.weak_writes = raw.weak_writes.map_or(group.weak_writes, |weak| weak.value);
+        group.reseed = raw.reseed.and_then(|word| self.word("reseed", &word)).unwrap_or(group.reseed);
         self.plain_settings(&group, plain);
         self.times(&group, times);
         self.zones(&group, backends);

@@ -1,6 +1,6 @@
 //! The words that stand for values in the file, and those that are known but not carried.
 
-use super::super::model::{Durability, LogFormat, LogLevel, Mode, Outcome};
+use super::super::model::{Durability, LogFormat, LogLevel, Mode, Outcome, Reseed};
 use super::super::raw::Words;
 use quorate_core::plan::ReadPick;
 
@@ -21,6 +21,10 @@ impl Words for Durability {
         "journal",
         "use \"replicas\", and 'appendfsync always' in the backends against a power loss of all of them",
     )];
+}
+
+impl Words for Reseed {
+    const WORDS: &'static [(&'static str, Self)] = &[("auto", Reseed::Auto), ("manual", Reseed::Manual)];
 }
 
 impl Words for ReadPick {
