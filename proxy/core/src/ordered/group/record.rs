@@ -1,17 +1,20 @@
 //! The journal's side of the log: what is recorded, and replicas that are fed from there.
 //!
-//! As *hints*, only entries that fall out of the ring while somebody is owed them are recorded. As *log*,
-//! every entry is, and none is acknowledged before. Either way a replica that the ring cannot feed
+//! As *hints*, entries are recorded only while somebody is owed many. As *log*, every entry is, and none is
+//! acknowledged before. Either way a replica that the ring cannot feed
 //! is fed from the journal; every hop is checked by the chain hash.
 
 use super::super::effects::{Answer, Cause, Outgoing, Record, Reply};
 use super::super::entry::{Entry, Position};
 use super::super::recovery::Attachment;
-use super::super::replica::{Flight, StaleReason};
+use super::super::replica::{Flight, Replica, StaleReason};
 use super::super::{Effects, Now};
 use super::{FEED_BYTES, Group};
 use serde::Serialize;
 use std::sync::Arc;
+
+/// A replica that misses fewer entries than this is fed from memory or from a tail.
+const HINT_LAG: u64 = 16;
 
 /// What a group records in a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,7 +22,7 @@ pub enum Journaling {
     /// Nothing.
     #[default]
     None,
-    /// Entries that a replica is owed and the memory cannot hold.
+    /// What a replica is owed that is far behind.
     Hints,
     /// Every entry, before it is acknowledged.
     Log,
@@ -43,6 +46,8 @@ pub(super) struct Journal {
     pub(super) view: Recorded,
     /// Entries up to here were given to it.
     given: u64,
+    /// Every entry is recorded at the moment, because somebody is owed many.
+    hinting: bool,
     /// Replicas for which it is being read.
     reading: crate::rule::Mask,
     /// Answers to entries that were taken back, until that is recorded.
@@ -58,26 +63,44 @@ impl Journal {
 }
 
 impl Group {
-    fn is_owed(&self, seq: u64) -> bool {
+    /// The last entry that every replica has applied which the journal can still feed; `None` without any.
+    fn owed_from(&self) -> Option<u64> {
         // What the journal let go of already cannot be made good.
-        let reaches = |applied: u64| self.journal.view.oldest <= applied + 1;
-        self.replicas.iter().any(|r| !r.is_stale() && r.applied < seq && reaches(r.applied))
+        let reached = |r: &&Replica| !r.is_stale() && self.journal.view.oldest <= r.applied + 1;
+        self.replicas.iter().filter(reached).map(|r| r.applied).min()
     }
 
-    /// Records what has to be after entry `entry` was numbered, which pushed `fallen` out of the ring.
+    /// Records what has to be after `entry` was numbered, which pushed `fallen` out of the ring.
     pub(super) fn record_pushed(&mut self, entry: Arc<Entry>, fallen: Vec<Arc<Entry>>, fx: &mut Effects) {
         let batch = match self.config.journal {
             Journaling::None => return,
             Journaling::Log => vec![entry],
-            Journaling::Hints => match fallen.last() {
-                Some(last) if self.is_owed(last.position.seq) => fallen,
-                _ => return,
-            },
+            Journaling::Hints => self.hints(fallen),
         };
         if let Some(last) = batch.last() {
             self.journal.given = last.position.seq;
             fx.records.push(Record::Append(batch));
         }
+    }
+
+    /// What is to be recorded because a replica is owed it: everything from the first entry that it misses,
+    /// as soon as it misses more than the backends' tails hold for the next owner, or the ring for this one.
+    fn hints(&mut self, fallen: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
+        let head = self.log.head().seq;
+        let owed_from = self.owed_from().unwrap_or(head);
+        let lag = head - owed_from;
+        let most = u64::from(self.config.tail_entries / 2).max(HINT_LAG);
+        let falls = fallen.last().is_some_and(|last| last.position.seq > owed_from);
+        self.journal.hinting = falls || lag > if self.journal.hinting { most / 4 } else { most };
+        if !self.journal.hinting {
+            return Vec::new();
+        }
+        let given = self.journal.given.max(self.journal.view.newest.seq);
+        let continues =
+            given >= owed_from && (given == self.journal.given || self.log.holds(self.journal.view.newest));
+        let from = if continues { given } else { owed_from };
+        let ring = (self.log.base().seq.max(from) + 1..=head).filter_map(|seq| self.log.get(seq).cloned());
+        fallen.into_iter().filter(|entry| entry.position.seq > from).chain(ring).collect()
     }
 
     /// The last entry that may be acknowledged as far as the journal goes.
@@ -157,6 +180,19 @@ impl Group {
             && view.oldest != 0
             && view.oldest <= position.seq + 1
             && self.journal.given.max(view.newest.seq) >= self.log.base().seq
+    }
+
+    /// A replica that is fed from the journal and has come as far as the ring: is it on this log? From then on it counts.
+    pub(super) fn proven(&mut self, i: usize, fx: &mut Effects) -> bool {
+        match self.replicas[i].beside {
+            Some(at) if self.log.holds(at) => self.replicas[i].beside = None,
+            Some(at) if at.seq >= self.log.base().seq => {
+                self.stale(i, StaleReason::Diverged, fx);
+                return false;
+            }
+            _ => {}
+        }
+        true
     }
 
     /// Feeds a replica to which the ring does not reach back.

@@ -29,11 +29,9 @@ impl Group {
         let Some(last) = batch.last() else {
             return self.feed_recorded(i, now, fx);
         };
-        // It comes from the journal: is what it was fed from there on this log?
-        if let Some(at) = self.replicas[i].beside.take()
-            && !self.log.holds(at)
-        {
-            return self.stale(i, StaleReason::Diverged, fx);
+        // What it was fed from the journal must be on this log.
+        if !self.proven(i, fx) {
+            return;
         }
         let to = last.position.seq;
         let bytes = batch.iter().map(|entry| entry.len()).sum();
@@ -226,6 +224,7 @@ impl Group {
         for (seq, replies) in (from..=flight.to).zip(replies) {
             self.record(i, seq, replies, fx);
         }
+        self.proven(i, fx);
     }
 
     pub(super) fn record(&mut self, i: usize, seq: u64, replies: Replies, fx: &mut Effects) {
