@@ -2,12 +2,15 @@
 
 use crate::backend::link::Link;
 use crate::group::GroupShared;
+use crate::journal::JournalEvent;
+use crate::recorder::{News, Recorder};
 use crate::worker::{Clock, Mail, Mailbox, Worker};
 use bytes::Bytes;
 use quorate_core::ordered::{Answer, Effects, Entry, Event, Group, Note, Now, Outgoing, ReplicaState};
 use quorate_wire::resp::{Framer, encode};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A tick this late, in microseconds, shows that the thread had no time for its sockets either.
 const BUSY_US: u64 = 100_000;
@@ -33,6 +36,8 @@ pub struct Driver {
     image: Option<(Vec<Arc<Entry>>, Vec<Bytes>)>,
     superseded: Option<u64>,
     ticked_us: u64,
+    recorder: Option<Recorder>,
+    journal_failed: bool,
 }
 
 impl Driver {
@@ -60,7 +65,14 @@ impl Driver {
             image: None,
             superseded: None,
             ticked_us: 0,
+            recorder: None,
+            journal_failed: false,
         }
+    }
+
+    /// The same with a journal.
+    pub fn recording(self, recorder: Option<Recorder>) -> Self {
+        Self { recorder, ..self }
     }
 
     /// Begins again under a later epoch, before the group ever served.
@@ -69,6 +81,50 @@ impl Driver {
         self.group.restart(epoch, expects_history, restored);
         self.image = None;
         self.superseded = None;
+        self.run(self.journal_stands());
+    }
+
+    fn journal_stands(&self) -> Option<Event> {
+        self.recorder.as_ref().map(|recorder| Event::Journal(recorder.stands(self.journal_failed)))
+    }
+
+    /// The journal has something to say.
+    pub fn journal(&mut self, news: News) {
+        let event = match news {
+            News::Event(event) => self.journal_event(event),
+            News::Read { replica, result: Ok(entries), .. } => {
+                let entries = entries.into_iter().map(Arc::new).collect();
+                Some(Event::Owed { replica, entries })
+            }
+            News::Read { replica, from, result: Err(error) } => {
+                let (group, replica_name) = (self.shared.name.as_str(), self.shared.replica(replica));
+                tracing::warn!(group, replica = replica_name, from, "the journal cannot feed it: {error}");
+                Some(Event::Owed { replica, entries: Vec::new() })
+            }
+        };
+        let stands = self.journal_stands();
+        self.run(event.into_iter().chain(stands));
+    }
+
+    fn journal_event(&mut self, event: JournalEvent) -> Option<Event> {
+        let group = self.shared.name.as_str();
+        match event {
+            JournalEvent::Retracted { from } => return Some(Event::Unrecorded { from }),
+            JournalEvent::Failed { error } => {
+                self.journal_failed = true;
+                self.shared.counters.journal_failures.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(group, "the journal fails: {error}");
+            }
+            JournalEvent::Recovered { .. } => {
+                self.journal_failed = false;
+                tracing::warn!(group, "the journal records again");
+            }
+            JournalEvent::Dropped { through } => {
+                tracing::debug!(group, through, "the journal let go of entries")
+            }
+            JournalEvent::Durable { .. } => {}
+        }
+        None
     }
 
     /// The sequencer.
@@ -121,6 +177,11 @@ impl Driver {
         self.send();
         self.answer();
         self.note();
+        for record in self.fx.records.drain(..) {
+            if let Some(recorder) = &self.recorder {
+                recorder.record(record);
+            }
+        }
         for (i, why) in std::mem::take(&mut self.fx.drops) {
             self.links[i].close(why);
         }

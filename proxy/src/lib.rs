@@ -15,5 +15,6 @@ pub mod journal;
 pub mod listen;
 pub mod policies;
 pub mod proxy;
+pub mod recorder;
 pub mod telemetry;
 pub mod worker;

@@ -4,17 +4,19 @@ use crate::backend::attach::{self, Owner};
 use crate::backend::link::Link;
 use crate::backend::reseed::{Reseeds, Seeds};
 use crate::backend::serve::{Attendant, Peers};
-use crate::config::{Config, Listener};
+use crate::config::{Config, Durability, Listener};
 use crate::coordinator::{Coordinator, CoordinatorError, LocalCoordinator};
 use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
+use crate::journal::JournalError;
 use crate::listen::Port;
 use crate::listen::registry::Registry;
 use crate::policies::{GroupPolicy, PolicyError, topology};
+use crate::recorder::{Recorder, journaling};
 use crate::telemetry::{Metrics, WorkerCounters};
 use crate::worker::{Clock, Mail, Mailbox, Sequencer, Worker};
 use arc_swap::ArcSwap;
-use quorate_core::ordered::{Group, GroupConfig, Phase};
+use quorate_core::ordered::{Entry, Group, GroupConfig, Journaling, Phase};
 use quorate_core::plan::{Plan, Table};
 use quorate_core::quorum::covers;
 use quorate_core::rule::{Mask, Rule};
@@ -28,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 const TICK: Duration = Duration::from_millis(10);
@@ -52,6 +54,14 @@ pub enum StartError {
         group: String,
         /// What is wrong.
         error: PolicyError,
+    },
+    /// A group's journal, where its durability asks for one.
+    #[error("group '{group}': {error}")]
+    Journal {
+        /// The group.
+        group: String,
+        /// What is wrong.
+        error: JournalError,
     },
     /// A listener's address.
     #[error("cannot listen on {address}: {error}")]
@@ -88,6 +98,7 @@ struct Ownership {
     shared: Arc<GroupShared>,
     plans: Vec<Plan>,
     coordinator: LocalCoordinator,
+    recorder: Option<Recorder>,
 }
 
 impl Proxy {
@@ -98,19 +109,22 @@ impl Proxy {
         let mut groups = Vec::new();
         let mut policies = Vec::new();
         let mut ownerships = Vec::new();
+        let count = config.proxy.workers;
+        let mailboxes: Arc<[Arc<Mailbox>]> = (0..count).map(|_| Arc::default()).collect();
         for (index, group) in config.groups.iter().enumerate() {
             let failed = |error| StartError::Policy { group: group.name.clone(), error };
             let policy = GroupPolicy::load(&host, group).map_err(failed)?;
             let shared = Arc::new(share(config, index, &policy).map_err(failed)?);
             let plans = shared.routing.load().table.plans().to_vec();
+            let recorder = open_journal(config, index, mailboxes[index % count].clone()).await?;
             let (config, coordinator) = (config.clone(), coordinator.clone());
-            ownerships.push(Ownership { config, group: index, shared: shared.clone(), plans, coordinator });
+            let shared_too = shared.clone();
+            let group = index;
+            ownerships.push(Ownership { config, group, shared: shared_too, plans, coordinator, recorder });
             policies.push(policy);
             groups.push(shared);
         }
         let registry = Arc::new(Registry::default());
-        let count = config.proxy.workers;
-        let mailboxes: Arc<[Arc<Mailbox>]> = (0..count).map(|_| Arc::default()).collect();
         let counters: Vec<Arc<WorkerCounters>> = (0..count).map(|_| Arc::default()).collect();
         let metrics =
             Metrics { workers: counters.clone(), groups: groups.clone(), clients: registry.clone() };
@@ -223,6 +237,33 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
     })
 }
 
+/// The journal of a group, if it is to have one. Hints that cannot be recorded only make a long absence
+/// longer; a log that cannot be is a reason not to start.
+async fn open_journal(
+    config: &Config,
+    index: usize,
+    owner: Arc<Mailbox>,
+) -> Result<Option<Recorder>, StartError> {
+    let group = config.groups[index].clone();
+    let wanted = journaling(&group, group.replicas.len());
+    if wanted == Journaling::None {
+        return Ok(None);
+    }
+    let (dir, name) = (config.state.dir.clone(), group.name.clone());
+    let opened = spawn_blocking(move || Recorder::open(&dir, &group, index, owner)).await;
+    match opened.unwrap_or(Err(JournalError::Closed)) {
+        Ok((recorder, remarks)) => {
+            remarks.iter().for_each(|remark| tracing::warn!(group = name, "journal: {remark}"));
+            Ok(Some(recorder))
+        }
+        Err(error) if wanted == Journaling::Log => Err(StartError::Journal { group: name, error }),
+        Err(error) => {
+            tracing::error!(group = name, "no hints are recorded: {error}");
+            Ok(None)
+        }
+    }
+}
+
 fn sequencer(config: GroupConfig, plans: &[Plan], reserved: &Reserved) -> Group {
     let copier = Copier::new(reserved.clone());
     Group::new(config, plans, Box::new(StreamStamp::default()), Box::new(copier))
@@ -299,6 +340,7 @@ impl Ownership {
             log_bytes: usize::try_from(group.log_memory).unwrap_or(usize::MAX),
             queue_bytes: usize::try_from(group.queue_memory).unwrap_or(usize::MAX),
             tail_entries: tail,
+            journal: if self.recorder.is_some() { journaling(group, replicas) } else { Journaling::None },
             ..GroupConfig::new(replicas, 0)
         };
         let framer = Framer::new(self.shared.reserved.clone(), tail > 0);
@@ -307,6 +349,7 @@ impl Ownership {
         let here = (Rc::downgrade(worker), index);
         let driver =
             Driver::new(sequencer, self.shared.clone(), framer, worker.clock, links.clone(), here, mailboxes);
+        let driver = driver.recording(self.recorder.clone());
         (Rc::new(RefCell::new(driver)), links)
     }
 
@@ -327,7 +370,11 @@ impl Ownership {
                 }
             };
             let history = self.coordinator.has_served(&self.shared.name).await.unwrap_or(false);
-            driver.borrow_mut().restart(epoch, history, Vec::new());
+            let Some(restored) = self.restored().await else {
+                sleep(PROBE_LIMIT).await;
+                continue;
+            };
+            driver.borrow_mut().restart(epoch, history, restored);
             let mut attendants = self.attend(&driver, &links, &Owner { epoch, id: id.clone() }, &password);
             match self.watch(&driver).await {
                 Some(by) => least = by,
@@ -340,6 +387,22 @@ impl Ownership {
             attendants.shutdown().await;
             links.iter().for_each(|link| link.shut());
         }
+    }
+
+    /// What the journal knows, where it is the log; `None` when it cannot be read now.
+    async fn restored(&self) -> Option<Vec<Arc<Entry>>> {
+        let group = &self.config.groups[self.group];
+        let Some(recorder) = self.recorder.as_ref().filter(|_| group.durability == Durability::Journal)
+        else {
+            return Some(Vec::new());
+        };
+        let bytes = usize::try_from(group.log_memory).unwrap_or(usize::MAX);
+        let entries = recorder.newest(bytes).await;
+        entries
+            .map_err(|error| {
+                tracing::error!(group = self.shared.name, "cannot serve before its journal is read: {error}");
+            })
+            .ok()
     }
 
     fn attend(

@@ -10,6 +10,7 @@ use crate::listen::burst::Outbox;
 use crate::listen::registry::{Client, Registry};
 use crate::listen::session::{self, Session};
 use crate::policies::Decider;
+use crate::recorder::News;
 use crate::telemetry::WorkerCounters;
 use arc_swap::{ArcSwap, Cache};
 use bytes::{Bytes, BytesMut};
@@ -67,6 +68,8 @@ pub enum Mail {
     Submit(usize, Submission),
     /// Answers for clients of the receiver.
     Answers(usize, Vec<Answer>),
+    /// News of the journal of a group that the receiver owns.
+    Journal(usize, News),
     /// Take nothing new; close each client when it is quiet.
     Drain,
 }
@@ -262,6 +265,11 @@ impl Worker {
                 Mail::Submit(group, submission) => {
                     if let Some(Sequencer::Here(driver)) = self.groups[group].sequencer.get() {
                         driver.borrow_mut().push([Event::Submit(submission)]);
+                    }
+                }
+                Mail::Journal(group, news) => {
+                    if let Some(Sequencer::Here(driver)) = self.groups[group].sequencer.get() {
+                        driver.borrow_mut().journal(news);
                     }
                 }
                 Mail::Drain => self.drain(),

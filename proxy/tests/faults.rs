@@ -345,7 +345,7 @@ fn a_forgetful_majority_waits_for_the_one_who_knows() {
 /// More was missed than the log in memory holds: it must say so, and not pretend to be equal.
 #[test]
 fn a_backend_that_missed_too_much_is_stale() {
-    let setup = Setup::new(Kind::Redis, 3).group("log-memory = \"1MiB\"\nreseed = \"manual\"");
+    let setup = Setup::new(Kind::Redis, 3).group("log-memory = \"1MiB\"\nhints = false\nreseed = \"manual\"");
     let mut cluster = Cluster::start(setup);
     cluster.servers[2].kill();
     wait_state(&cluster, 2, &["down"]);

@@ -17,7 +17,7 @@ const VICTIM: usize = 2;
 /// A log that holds little, and sources that do not wait for further replicas.
 fn setup(kind: Kind, replicas: usize) -> Setup {
     let server_args = vec!["--repl-diskless-sync-delay", "0"];
-    Setup { server_args, ..Setup::new(kind, replicas) }.group("log-memory = \"1MiB\"")
+    Setup { server_args, ..Setup::new(kind, replicas) }.group("log-memory = \"1MiB\"\nhints = false")
 }
 
 /// All are in sync again, equal, and hold what was acknowledged.

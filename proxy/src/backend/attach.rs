@@ -66,6 +66,8 @@ pub struct Attached {
     pub server: String,
     /// Address in use.
     pub address: String,
+    /// Its append-only file may end in half a transaction, which it would mix with a later one.
+    pub torn: bool,
     /// Names of the commands it has, sub-commands as `client|list`.
     pub commands: HashSet<String>,
     /// Count and digest of its data, when it has no position.
@@ -160,7 +162,14 @@ pub async fn attach(
         None if want.data && !attachment.partial => Some(data(&mut call, &group.reserved).await?),
         _ => None,
     };
-    Ok(Attached { stream: call.into_stream(), attachment, run_id, server, address, commands, data })
+    // Redis cuts a torn file before the half command, not before its MULTI; Valkey cuts it right.
+    let is_redis = !info.contains_key("valkey_version");
+    let torn = is_redis
+        && attachment.restarted
+        && attachment.position.is_some()
+        && info.get("aof_enabled").is_some_and(|on| on == "1");
+    let stream = call.into_stream();
+    Ok(Attached { stream, attachment, run_id, server, address, torn, commands, data })
 }
 
 pub(super) async fn info(call: &mut Call) -> Result<BTreeMap<String, String>, String> {

@@ -185,7 +185,7 @@ impl Attendant {
 /// The reason as status and log tell it.
 pub fn describe(reason: StaleReason) -> &'static str {
     match reason {
-        StaleReason::TooFarBehind => "it missed more than the log in memory holds",
+        StaleReason::TooFarBehind => "it missed more than the log holds",
         StaleReason::Diverged => "it has entries that are not on the group's log",
         StaleReason::Partial => "a copy to it was begun and not finished",
         StaleReason::Blank => "it is blank although the group has a history",

@@ -8,6 +8,7 @@ use crate::drive::Driver;
 use crate::group::{GroupShared, Missing};
 use bytes::BytesMut;
 use quorate_core::ordered::{Event, Phase};
+use quorate_wire::resp::encode;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -188,7 +189,7 @@ impl Attendant {
 
     /// Serves until the connection ends; the reason, in words.
     async fn serve(&self, attached: Attached) -> String {
-        let Attached { stream, attachment, run_id, server, address, .. } = attached;
+        let Attached { stream, attachment, run_id, server, address, torn, .. } = attached;
         self.shared.note(self.replica, |facts| {
             facts.server = server;
             facts.address = address;
@@ -196,6 +197,10 @@ impl Attendant {
         });
         let (mut reader, writer) = stream.into_split();
         self.link.open(writer, run_id);
+        if torn {
+            // Whole again before its next restart; see docs/decisions/0013-torn-append-only-files.md.
+            self.link.aside(encode::command_bytes(&[b"BGREWRITEAOF"]));
+        }
         self.driver.borrow_mut().run([Event::Attached { replica: self.replica, attachment }]);
         let why = self.carry(&mut reader).await;
         self.link.shut();

@@ -62,7 +62,7 @@ pub(super) fn failed(error: &StartError) -> Exit {
     eprintln!("quorate: {error}");
     match error {
         StartError::Policy { .. } | StartError::Engine(_) => Exit::Config,
-        StartError::State(_) | StartError::Listen { .. } => Exit::Unreachable,
+        StartError::Journal { .. } | StartError::State(_) | StartError::Listen { .. } => Exit::Unreachable,
         StartError::Thread(_) => Exit::Bug,
     }
 }

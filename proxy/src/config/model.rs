@@ -185,6 +185,8 @@ pub enum Durability {
     /// The replicas of its quorum.
     #[default]
     Replicas,
+    /// Those, and the proxy's disk.
+    Journal,
 }
 
 /// Who begins the copying of all data to a stale replica.
@@ -260,6 +262,13 @@ pub struct Group {
     pub tail_entries: u32,
     /// Entries kept in memory to feed lagging replicas, in bytes.
     pub log_memory: u64,
+    /// Record on disk what a replica is owed that is far behind.
+    pub hints: bool,
+    /// Entries kept on disk, in bytes.
+    pub journal_size: u64,
+    /// Entries older than this are not kept on disk, owed or not.
+    #[serde(serialize_with = "duration_text")]
+    pub journal_age: Duration,
     /// Writes that wait to be ordered, in bytes; above it, new ones are refused.
     pub queue_memory: u64,
     /// Allow write quorums that do not intersect, which can lose acknowledged writes.
@@ -302,6 +311,9 @@ impl Group {
             tail: true,
             tail_entries: 128,
             log_memory: 256 << 20,
+            hints: true,
+            journal_size: 1 << 30,
+            journal_age: Duration::from_secs(24 * 60 * 60),
             queue_memory: 128 << 20,
             weak_writes: false,
             reseed: Reseed::Auto,

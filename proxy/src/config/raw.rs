@@ -153,6 +153,15 @@ pub(super) struct RawGroup {
     /// Entries kept in memory to feed lagging replicas.
     #[schemars(extend("default" = "256MiB"))]
     pub log_memory: Option<At<Size>>,
+    /// Record on disk what a replica is owed that is far behind. Always so with durability = "journal".
+    #[schemars(extend("default" = true))]
+    pub hints: Option<At<bool>>,
+    /// Entries kept on disk for replicas that are behind.
+    #[schemars(extend("default" = "1GiB"))]
+    pub journal_size: Option<At<Size>>,
+    /// Entries older than this are not kept on disk.
+    #[schemars(extend("default" = "1d"))]
+    pub journal_age: Option<At<Span>>,
     /// Writes that wait to be ordered; above it, new ones are refused.
     #[schemars(extend("default" = "128MiB"))]
     pub queue_memory: Option<At<Size>>,

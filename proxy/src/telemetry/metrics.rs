@@ -192,6 +192,15 @@ impl Collector for Collected {
         gauge(e, "quorate_replica_applied", "Last entry applied", m.by_replica(|r| r.applied as f64))?;
         let divergences = m.by_group(|g| load(&g.counters.divergences));
         counter(e, "quorate_divergences", "Entries that replicas answered differently", divergences)?;
+        let recorded = m.by_group(|g| {
+            let journal = g.health.load().journal;
+            if journal.oldest == 0 { 0.0 } else { (journal.newest.seq + 1 - journal.oldest) as f64 }
+        });
+        gauge(e, "quorate_journal_entries", "Entries that the journal holds", recorded)?;
+        let failed = m.by_group(|g| flag(g.health.load().journal.failed));
+        gauge(e, "quorate_journal_failed", "1 while nothing can be recorded", failed)?;
+        let failures = m.by_group(|g| load(&g.counters.journal_failures));
+        counter(e, "quorate_journal_failures", "Times that the journal failed", failures)?;
         let mends = m.by_group(|g| load(&g.counters.mends));
         counter(e, "quorate_mends", "Times that a replica that differed was mended key by key", mends)?;
         let failures = m.by_group(|g| load(&g.counters.mend_failures));

@@ -80,6 +80,8 @@ pub struct GroupCounters {
     losses: AtomicU64,
     mends: AtomicU64,
     mend_failures: AtomicU64,
+    /// Times that the journal failed.
+    pub journal_failures: AtomicU64,
     /// Calls of the policy that failed.
     pub policy_faults: std::sync::Arc<AtomicU64>,
 }

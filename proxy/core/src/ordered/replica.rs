@@ -129,6 +129,8 @@ pub(super) struct Hold {
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) state: ReplicaState,
+    /// It was attached under this ownership, so that it is known where it stands.
+    pub(super) seen: bool,
     /// Entries up to here are applied.
     pub(super) applied: u64,
     /// Entries up to here were sent on this connection.
@@ -151,6 +153,7 @@ impl Replica {
     pub(super) fn new() -> Self {
         Self {
             state: ReplicaState::Down,
+            seen: false,
             applied: 0,
             sent: 0,
             flight: None,

@@ -16,6 +16,10 @@ const REQUEST_TIME: std::ops::RangeInclusive<Duration> = Duration::from_millis(1
 /// Bounds of a group's buffers, in bytes.
 const BUFFER_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 
+/// Bounds of the age of what is kept on disk.
+const JOURNAL_AGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600);
+
 impl Check<'_> {
     pub(super) fn group(&mut self, name: Spanned<String>, raw: RawGroup, backends: &[Backend]) -> Group {
         let (name, head) = self.name("group", name);
@@ -48,6 +52,11 @@ impl Check<'_> {
         group.tail_entries = entries.and_then(|n| u32::try_from(n).ok()).unwrap_or(group.tail_entries);
         let log = raw.log_memory.and_then(|size| self.size("log-memory", &size, BUFFER_BYTES));
         group.log_memory = log.unwrap_or(group.log_memory);
+        group.hints = raw.hints.map_or(group.hints, |hints| hints.value);
+        let size = raw.journal_size.and_then(|size| self.size("journal-size", &size, BUFFER_BYTES));
+        group.journal_size = size.unwrap_or(group.journal_size);
+        let age = raw.journal_age.and_then(|age| self.duration("journal-age", &age, JOURNAL_AGE));
+        group.journal_age = age.unwrap_or(group.journal_age);
         let queue = raw.queue_memory.and_then(|size| self.size("queue-memory", &size, BUFFER_BYTES));
         group.queue_memory = queue.unwrap_or(group.queue_memory);
         group.weak_writes = raw.weak_writes.map_or(group.weak_writes, |weak| weak.value);

@@ -16,11 +16,8 @@ impl Words for Mode {
 }
 
 impl Words for Durability {
-    const WORDS: &'static [(&'static str, Self)] = &[("replicas", Durability::Replicas)];
-    const REFUSED: &'static [(&'static str, &'static str)] = &[(
-        "journal",
-        "use \"replicas\", and 'appendfsync always' in the backends against a power loss of all of them",
-    )];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("replicas", Durability::Replicas), ("journal", Durability::Journal)];
 }
 
 impl Words for Reseed {

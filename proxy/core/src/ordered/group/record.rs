@@ -64,10 +64,14 @@ impl Journal {
 
 impl Group {
     /// The last entry that every replica has applied which the journal can still feed; `None` without any.
+    /// One that was not seen yet is taken to stand where the journal begins.
     fn owed_from(&self) -> Option<u64> {
+        let oldest = self.journal.view.oldest;
+        let begin = if oldest == 0 { self.log.base().seq } else { oldest - 1 };
+        let stands = |r: &Replica| if r.seen { r.applied } else { begin };
+        let owed = self.replicas.iter().filter(|r| !r.is_stale()).map(stands);
         // What the journal let go of already cannot be made good.
-        let reached = |r: &&Replica| !r.is_stale() && self.journal.view.oldest <= r.applied + 1;
-        self.replicas.iter().filter(reached).map(|r| r.applied).min()
+        owed.filter(|applied| oldest <= applied + 1).min()
     }
 
     /// Records what has to be after `entry` was numbered, which pushed `fallen` out of the ring.
@@ -248,7 +252,8 @@ impl Group {
         if self.config.journal == Journaling::None || self.journal.view.oldest == 0 {
             return;
         }
-        let owed_from = self.replicas.iter().filter(|r| !r.is_stale()).map(|r| r.applied).min();
+        let owed = self.replicas.iter().filter(|r| !r.is_stale());
+        let owed_from = owed.map(|r| if r.seen { r.applied } else { 0 }).min();
         let through = owed_from.unwrap_or(self.log.head().seq).min(self.log.base().seq);
         if through > self.journal.released && through >= self.journal.view.oldest {
             self.journal.released = through;

@@ -106,8 +106,7 @@ impl Group {
             match self.attachments[i].take() {
                 Some(_) if fresh => self.feed_from(i, 0, fx),
                 Some(attachment) => self.join(i, &attachment, fx),
-                // Where it stands shows when it comes; until then it is taken to be owed what the log holds.
-                None => self.replicas[i].applied = self.log.base().seq,
+                None => {}
             }
         }
         self.barrier_entry(fx);
@@ -171,6 +170,7 @@ impl Group {
 
     /// Puts a replica on the log where its own position says it is.
     pub(super) fn join(&mut self, i: usize, attachment: &Attachment, fx: &mut Effects) {
+        self.replicas[i].seen = true;
         let position = match attachment.position {
             _ if !self.config.rules.position => {
                 return self.feed_from(i, self.replicas[i].applied.max(self.log.base().seq), fx);
@@ -196,7 +196,7 @@ impl Group {
 
     pub(super) fn feed_from(&mut self, i: usize, applied: u64, fx: &mut Effects) {
         self.replicas[i] =
-            Replica { applied, sent: applied, state: self.replicas[i].state, ..Replica::new() };
+            Replica { applied, sent: applied, seen: true, state: self.replicas[i].state, ..Replica::new() };
         self.enter(i, ReplicaState::Lagging, fx);
     }
 
