@@ -4,4 +4,5 @@
 pub mod compare;
 pub mod cpu;
 pub mod load;
+pub mod nemesis;
 pub mod process;
