@@ -20,10 +20,21 @@ pub enum CoordinatorError {
 
 /// What a proxy asks of whoever keeps ownership.
 pub trait Coordinator {
-    /// A new epoch for a group, above `seen` and above every epoch given before.
+    /// A new epoch for a group, above `seen` and above every epoch given before. If somebody else owned the group
+    /// since, whose epoch was `seen`, the recorded in-sync set is no longer known.
     fn acquire(&self, group: &str, seen: u64) -> impl Future<Output = Result<u64, CoordinatorError>>;
     /// Records that the group has a log: from then on blank backends are not taken for new ones.
     fn served(&self, group: &str) -> impl Future<Output = Result<(), CoordinatorError>>;
+    /// Records which replicas hold every acknowledged write, by name, for the owner of `epoch`. `false` when that is
+    /// not the owner any more.
+    fn record_in_sync(
+        &self,
+        group: &str,
+        epoch: u64,
+        members: &[String],
+    ) -> impl Future<Output = Result<bool, CoordinatorError>>;
+    /// The set recorded last; `None` when it is not known.
+    fn in_sync(&self, group: &str) -> impl Future<Output = Result<Option<Vec<String>>, CoordinatorError>>;
     /// Was [`Self::served`] ever recorded?
     fn has_served(&self, group: &str) -> impl Future<Output = Result<bool, CoordinatorError>>;
 }
@@ -48,8 +59,14 @@ impl LocalCoordinator {
         let failed = |error| CoordinatorError::Database(file.clone(), error);
         let pool = SqlitePool::connect_with(options).await.map_err(failed)?;
         let table = "CREATE TABLE IF NOT EXISTS owner (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, \
-                     served INTEGER NOT NULL DEFAULT 0) STRICT";
+                     served INTEGER NOT NULL DEFAULT 0, in_sync TEXT) STRICT";
         sqlx::query(table).execute(&pool).await.map_err(failed)?;
+        // A database of the time before there were in-sync sets.
+        let columns = "SELECT 1 FROM pragma_table_info('owner') WHERE name = 'in_sync'";
+        if sqlx::query(columns).fetch_optional(&pool).await.map_err(failed)?.is_none() {
+            let add = "ALTER TABLE owner ADD COLUMN in_sync TEXT";
+            sqlx::query(add).execute(&pool).await.map_err(failed)?;
+        }
         Ok(Self { pool, file: file.clone() })
     }
 
@@ -61,7 +78,8 @@ impl LocalCoordinator {
 impl Coordinator for LocalCoordinator {
     async fn acquire(&self, group: &str, seen: u64) -> Result<u64, CoordinatorError> {
         let next = "INSERT INTO owner (name, epoch) VALUES (?1, ?2 + 1) \
-                    ON CONFLICT (name) DO UPDATE SET epoch = max(owner.epoch, ?2) + 1 RETURNING epoch";
+                    ON CONFLICT (name) DO UPDATE SET epoch = max(owner.epoch, ?2) + 1, \
+                    in_sync = CASE WHEN ?2 > owner.epoch THEN NULL ELSE in_sync END RETURNING epoch";
         let seen = i64::try_from(seen).unwrap_or(i64::MAX - 1);
         let row =
             sqlx::query(next).bind(group).bind(seen).fetch_one(&self.pool).await.map_err(self.failed())?;
@@ -72,6 +90,26 @@ impl Coordinator for LocalCoordinator {
         let mark = "UPDATE owner SET served = 1 WHERE name = ?1";
         sqlx::query(mark).bind(group).execute(&self.pool).await.map_err(self.failed())?;
         Ok(())
+    }
+
+    async fn record_in_sync(
+        &self,
+        group: &str,
+        epoch: u64,
+        members: &[String],
+    ) -> Result<bool, CoordinatorError> {
+        // Names hold no spaces: the configuration sees to that.
+        let set = "UPDATE owner SET in_sync = ?3 WHERE name = ?1 AND epoch = ?2";
+        let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
+        let done = sqlx::query(set).bind(group).bind(epoch).bind(members.join(" ")).execute(&self.pool);
+        Ok(done.await.map_err(self.failed())?.rows_affected() == 1)
+    }
+
+    async fn in_sync(&self, group: &str) -> Result<Option<Vec<String>>, CoordinatorError> {
+        let ask = "SELECT in_sync FROM owner WHERE name = ?1";
+        let row = sqlx::query(ask).bind(group).fetch_optional(&self.pool).await.map_err(self.failed())?;
+        let text = row.and_then(|row| row.get::<Option<String>, _>(0));
+        Ok(text.map(|text| text.split_whitespace().map(str::to_string).collect()))
     }
 
     async fn has_served(&self, group: &str) -> Result<bool, CoordinatorError> {
@@ -99,5 +137,20 @@ mod tests {
         assert_eq!(second.acquire("g", 3).await.expect("epoch"), 42);
         assert!(second.has_served("g").await.expect("answer"));
         assert_eq!(second.acquire("other", 0).await.expect("epoch"), 1);
+    }
+
+    #[tokio::test]
+    async fn the_in_sync_set_is_known_until_somebody_else_owned_the_group() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let coordinator = LocalCoordinator::open(dir.path()).await.expect("opens");
+        let epoch = coordinator.acquire("g", 0).await.expect("epoch");
+        assert_eq!(coordinator.in_sync("g").await.expect("answer"), None);
+        let members = vec!["r1".to_string(), "r3".to_string()];
+        assert!(coordinator.record_in_sync("g", epoch, &members).await.expect("recorded"));
+        assert!(!coordinator.record_in_sync("g", epoch - 1, &[]).await.expect("answer"), "not the owner");
+        coordinator.acquire("g", epoch).await.expect("epoch");
+        assert_eq!(coordinator.in_sync("g").await.expect("answer"), Some(members));
+        coordinator.acquire("g", 40).await.expect("epoch");
+        assert_eq!(coordinator.in_sync("g").await.expect("answer"), None, "somebody had epoch 40");
     }
 }

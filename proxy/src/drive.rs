@@ -6,11 +6,14 @@ use crate::journal::JournalEvent;
 use crate::recorder::{News, Recorder};
 use crate::worker::{Clock, Mail, Mailbox, Worker};
 use bytes::Bytes;
-use quorate_core::ordered::{Answer, Effects, Entry, Event, Group, Note, Now, Outgoing, ReplicaState};
+use quorate_core::ordered::{Answer, Effects, Entry, Event, Group, Note, Now, Outgoing, Past, ReplicaState};
+use quorate_core::rule::Mask;
 use quorate_wire::resp::{Framer, encode};
+use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::sync::Notify;
 
 /// A tick this late, in microseconds, shows that the thread had no time for its sockets either.
 const BUSY_US: u64 = 100_000;
@@ -38,6 +41,26 @@ pub struct Driver {
     ticked_us: u64,
     recorder: Option<Recorder>,
     journal_failed: bool,
+    in_sync: Rc<Wanted>,
+}
+
+/// The in-sync set that the core wants recorded.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    members: Cell<Option<Mask>>,
+    notify: Notify,
+}
+
+impl Wanted {
+    /// Waits until a set is wanted.
+    pub async fn next(&self) -> Mask {
+        loop {
+            if let Some(members) = self.members.take() {
+                return members;
+            }
+            self.notify.notified().await;
+        }
+    }
 }
 
 impl Driver {
@@ -67,6 +90,7 @@ impl Driver {
             ticked_us: 0,
             recorder: None,
             journal_failed: false,
+            in_sync: Rc::default(),
         }
     }
 
@@ -76,12 +100,17 @@ impl Driver {
     }
 
     /// Begins again under a later epoch, before the group ever served.
-    /// `restored` are the newest entries of the journal, where it is the log.
-    pub fn restart(&mut self, epoch: u64, expects_history: bool, restored: Vec<Arc<Entry>>) {
-        self.group.restart(epoch, expects_history, restored);
+    pub fn restart(&mut self, epoch: u64, past: Past) {
+        self.group.restart(epoch, past);
+        self.in_sync.members.set(None);
         self.image = None;
         self.superseded = None;
         self.run(self.journal_stands());
+    }
+
+    /// What the core wants of the coordinator.
+    pub fn wanted_in_sync(&self) -> Rc<Wanted> {
+        self.in_sync.clone()
     }
 
     fn journal_stands(&self) -> Option<Event> {
@@ -177,6 +206,10 @@ impl Driver {
         self.send();
         self.answer();
         self.note();
+        if let Some(members) = self.fx.in_sync.take() {
+            self.in_sync.members.set(Some(members));
+            self.in_sync.notify.notify_one();
+        }
         for record in self.fx.records.drain(..) {
             if let Some(recorder) = &self.recorder {
                 recorder.record(record);

@@ -75,6 +75,8 @@ pub struct GroupShared {
     pub index: usize,
     /// Names of its replicas, by index.
     pub replicas: Vec<String>,
+    /// Writes are acknowledged by the in-sync set, of at least so many.
+    pub fewest_in_sync: Option<u32>,
     /// Keys of ours in its backends.
     pub reserved: Reserved,
     /// Where requests go.
@@ -135,6 +137,10 @@ impl GroupShared {
     }
 
     fn rule(&self, plan: u16) -> String {
+        if let Some(fewest) = self.fewest_in_sync {
+            let members = self.health.load().in_sync.map(|set| rule::names(set, |i| self.replica(i)));
+            return format!("all of {}, and at least {fewest}", members.unwrap_or("the in-sync set".into()));
+        }
         let routing = self.routing.load();
         let at = routing.numbers.iter().position(|number| *number == plan);
         let plan = at.and_then(|i| routing.table.plans().get(i));

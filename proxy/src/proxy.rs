@@ -4,7 +4,7 @@ use crate::backend::attach::{self, Owner};
 use crate::backend::link::Link;
 use crate::backend::reseed::{Reseeds, Seeds};
 use crate::backend::serve::{Attendant, Peers};
-use crate::config::{Config, Durability, Listener};
+use crate::config::{self, Config, Durability, Listener};
 use crate::coordinator::{Coordinator, CoordinatorError, LocalCoordinator};
 use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
@@ -16,10 +16,10 @@ use crate::recorder::{Recorder, journaling};
 use crate::telemetry::{Metrics, WorkerCounters};
 use crate::worker::{Clock, Mail, Mailbox, Sequencer, Worker};
 use arc_swap::ArcSwap;
-use quorate_core::ordered::{Entry, Group, GroupConfig, Journaling, Phase};
+use quorate_core::ordered::{Ack, Entry, Event, Group, GroupConfig, Journaling, Past, Phase};
 use quorate_core::plan::{Plan, Table};
 use quorate_core::quorum::covers;
-use quorate_core::rule::{Mask, Rule};
+use quorate_core::rule::{self, Mask, Rule};
 use quorate_host::{Host, HostError};
 use quorate_wire::command::StreamStamp;
 use quorate_wire::resp::{Copier, Framer, Limits, Reserved};
@@ -227,6 +227,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         index,
         facts: replicas.iter().map(|_| Default::default()).collect(),
         replicas,
+        fewest_in_sync: (group.ack == config::Ack::InSync).then(|| group.fewest_in_sync()),
         reserved: Reserved::new(&group.name),
         routing: Arc::new(ArcSwap::from_pointee(routing)),
         missing: Arc::default(),
@@ -340,6 +341,10 @@ impl Ownership {
             log_bytes: usize::try_from(group.log_memory).unwrap_or(usize::MAX),
             queue_bytes: usize::try_from(group.queue_memory).unwrap_or(usize::MAX),
             tail_entries: tail,
+            ack: match group.ack {
+                config::Ack::Quorum => Ack::Quorum,
+                config::Ack::InSync => Ack::InSync { min: group.fewest_in_sync() },
+            },
             journal: if self.recorder.is_some() { journaling(group, replicas) } else { Journaling::None },
             ..GroupConfig::new(replicas, 0)
         };
@@ -374,7 +379,9 @@ impl Ownership {
                 sleep(PROBE_LIMIT).await;
                 continue;
             };
-            driver.borrow_mut().restart(epoch, history, restored);
+            let in_sync = self.in_sync().await;
+            driver.borrow_mut().restart(epoch, Past { history, restored, in_sync });
+            let recording = tokio::task::spawn_local(self.clone().record_in_sync(driver.clone(), epoch));
             let mut attendants = self.attend(&driver, &links, &Owner { epoch, id: id.clone() }, &password);
             match self.watch(&driver).await {
                 Some(by) => least = by,
@@ -384,8 +391,42 @@ impl Ownership {
                     return;
                 }
             }
+            recording.abort();
             attendants.shutdown().await;
             links.iter().for_each(|link| link.shut());
+        }
+    }
+
+    /// The recorded in-sync set, if it is known to be the last one and names replicas of this group only.
+    async fn in_sync(&self) -> Option<Mask> {
+        let names = self.coordinator.in_sync(&self.shared.name).await.unwrap_or(None)?;
+        names.iter().try_fold(0, |mask, name| {
+            Some(mask | 1 << self.shared.replicas.iter().position(|replica| replica == name)?)
+        })
+    }
+
+    /// Keeps the record of the in-sync set as the core wants it: it acknowledges nothing on a set not recorded.
+    async fn record_in_sync(self, driver: Rc<RefCell<Driver>>, epoch: u64) {
+        let wanted = driver.borrow().wanted_in_sync();
+        loop {
+            let members = wanted.next().await;
+            let names: Vec<String> = rule::indices(members).map(|i| self.shared.replica(i)).collect();
+            loop {
+                match self.coordinator.record_in_sync(&self.shared.name, epoch, &names).await {
+                    Ok(true) => break,
+                    // Another process took the group over with this state folder.
+                    Ok(false) => return driver.borrow_mut().fenced(epoch + 1),
+                    Err(error) => {
+                        tracing::error!(
+                            group = self.shared.name,
+                            "the in-sync set cannot be recorded: {error}"
+                        );
+                        sleep(PROBE_WAIT).await;
+                    }
+                }
+            }
+            tracing::info!(group = self.shared.name, in_sync = names.join(" "), "in-sync set");
+            driver.borrow_mut().run([Event::InSync(members)]);
         }
     }
 
@@ -435,8 +476,16 @@ impl Ownership {
 
     /// The greatest epoch in sight, once enough backends are in reach to take the group over.
     async fn survey(&self, least: u64) -> u64 {
-        let rules: Vec<&Rule> = self.plans.iter().map(|plan| &plan.write).collect();
         let group = &self.config.groups[self.group];
+        let by_set = match (group.ack, self.in_sync().await) {
+            (config::Ack::Quorum, _) => None,
+            (config::Ack::InSync, None) => Some(Rule::count(1, (1 << self.shared.replicas.len()) - 1)),
+            (config::Ack::InSync, Some(members)) => Some(Rule::all(members)),
+        };
+        let rules: Vec<&Rule> = match &by_set {
+            None => self.plans.iter().map(|plan| &plan.write).collect(),
+            Some(rule) => vec![rule],
+        };
         loop {
             let mut probes = JoinSet::new();
             for (replica, backend) in self.config.replicas(group).enumerate() {

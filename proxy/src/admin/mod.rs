@@ -77,6 +77,8 @@ struct GroupStatus {
     log_from: u64,
     log_bytes: usize,
     queued_bytes: usize,
+    /// Names of the recorded in-sync set, where writes are acknowledged by it.
+    in_sync: Option<Vec<String>>,
     replicas: Vec<Value>,
 }
 
@@ -118,6 +120,10 @@ fn group_status(group: &GroupShared) -> GroupStatus {
         log_from: health.log_from,
         log_bytes: health.log_bytes,
         queued_bytes: health.queued_bytes,
+        in_sync: group
+            .fewest_in_sync
+            .and(health.in_sync)
+            .map(|set| quorate_core::rule::indices(set).map(|i| group.replica(i)).collect()),
         replicas: health.replicas.iter().enumerate().map(replica).collect(),
     }
 }

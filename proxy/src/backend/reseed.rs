@@ -138,6 +138,10 @@ impl Attendant {
 
     /// Is all that was acknowledged on a write quorum of others?
     fn is_spare(&self) -> bool {
+        if self.shared.fewest_in_sync.is_some() {
+            // Who is no member of the record holds nothing that a member lacks.
+            return self.shared.health.load().in_sync.is_some_and(|members| members >> self.replica & 1 == 0);
+        }
         let health = self.shared.health.load();
         let others = (0..health.replicas.len()).filter(|i| *i != self.replica);
         let in_sync = others.filter(|i| health.replicas[*i].state == ReplicaState::InSync);

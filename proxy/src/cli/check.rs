@@ -3,11 +3,12 @@
 
 use super::{Exit, Format, colour, default_config, explain, runtime};
 use crate::backend::call::Call;
-use crate::config::{Config, Expectation, Group, Loaded, Outcome, Problem, Report, load};
+use crate::config::{Ack, Config, Expectation, Group, Loaded, Outcome, Problem, Report, load};
 use crate::policies::{GroupPolicy, PolicyError, topology};
 use quorate_core::explain::Fate;
 use quorate_core::plan::Table;
-use quorate_core::quorum::{Proof, prove_table};
+use quorate_core::quorum::{Proof, prove, prove_table};
+use quorate_core::rule::Rule;
 use quorate_host::{Host, HostError};
 use serde_json::json;
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ struct Proven {
     digest: String,
     rules: Vec<String>,
     proof: Proof,
+    /// Writes are acknowledged by the in-sync set, of at least so many.
+    fewest_in_sync: Option<u32>,
 }
 
 pub(super) fn main(args: Args, format: Format) -> Exit {
@@ -96,8 +99,17 @@ fn examine_group(host: &Host, config: &Config, group: &Group, report: &mut Repor
     let name = |i: usize| group.replicas[i].clone();
     let mut rules: Vec<String> = built.table.plans().iter().map(|p| p.write.describe(name)).collect();
     rules.dedup();
-    let proof = prove_table(&built.table, group.replicas.len());
+    let mut proof = prove_table(&built.table, group.replicas.len());
+    let fewest_in_sync = (group.ack == Ack::InSync).then(|| group.fewest_in_sync());
+    if let Some(fewest) = fewest_in_sync {
+        let all = (1 << group.replicas.len()) - 1;
+        rules =
+            vec![format!("every replica of the in-sync set, at least {fewest} of {}", group.replicas.len())];
+        proof = Proof { needed_at_takeover: 1, ..prove(&[&Rule::count(fewest, all)], group.replicas.len()) };
+        proof.disjoint = None;
+    }
     Some(Proven {
+        fewest_in_sync,
         group: group.name.clone(),
         policy: policy.label(),
         digest: built.table_digest,
@@ -170,7 +182,7 @@ fn probe_backends(config: &Config, report: &mut Report) {
 fn json_of(proven: &Proven) -> serde_json::Value {
     json!({
         "group": proven.group, "policy": proven.policy, "table": proven.digest,
-        "write_rules": proven.rules, "proof": proven.proof,
+        "write_rules": proven.rules, "proof": proven.proof, "fewest_in_sync": proven.fewest_in_sync,
     })
 }
 
@@ -195,6 +207,10 @@ fn text_of(proven: &Proven) -> String {
         survives(p.losses_survived),
         p.needed_at_takeover,
         p.replicas,
-        if p.disjoint.is_some() { " (weak writes: quorums may be disjoint)" } else { "" },
+        match (p.disjoint.is_some(), proven.fewest_in_sync.is_some()) {
+            (_, true) => " that was in the set at the end; all of them if the state folder is lost",
+            (true, false) => " (weak writes: quorums may be disjoint)",
+            (false, false) => "",
+        },
     )
 }

@@ -46,6 +46,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("C117", "a backend that is the proxy itself"),
     ("C118", "one address used by two backends, or twice by one"),
     ("C119", "nothing to serve: no listener"),
+    ("C120", "a setting of the other ack rule"),
     ("C201", "a group that stops writing when any one backend is down"),
     ("C202", "a password in a URL"),
     ("C203", "a backend that no group uses"),

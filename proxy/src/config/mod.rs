@@ -24,7 +24,7 @@ pub use address::Address;
 pub use check::BUNDLED_POLICIES;
 pub use load::{Loaded, MAX_FILE_BYTES, load, parse};
 pub use model::{
-    Admin, Backend, BackendKind, Config, Durability, Expectation, ExpectationPlaces, Group, GroupPlaces,
+    Ack, Admin, Backend, BackendKind, Config, Durability, Expectation, ExpectationPlaces, Group, GroupPlaces,
     Listener, Log, LogFormat, LogLevel, Mode, Outcome, Policy, PolicyLimits, PolicySource, Proxy, Reseed,
     State, WriteQuorum,
 };

@@ -189,6 +189,17 @@ pub enum Durability {
     Journal,
 }
 
+/// When a write is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ack {
+    /// When the policy's write rule is met.
+    #[default]
+    Quorum,
+    /// When every replica of the recorded in-sync set has it.
+    InSync,
+}
+
 /// Who begins the copying of all data to a stale replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -246,6 +257,10 @@ pub struct Group {
     pub mode: Mode,
     /// What an acknowledged write survives.
     pub durability: Durability,
+    /// When a write is acknowledged.
+    pub ack: Ack,
+    /// With `ack = "in-sync"`: fewer replicas than this acknowledge nothing; half of them, rounded up, if not given.
+    pub min_in_sync: Option<u32>,
     /// Setting for a bundled policy; `None` leaves it to the policy.
     pub write_quorum: Option<WriteQuorum>,
     /// Setting for a bundled policy; `None` leaves it to the policy.
@@ -304,6 +319,8 @@ impl Group {
             policy: Policy::default(),
             mode: Mode::Ordered,
             durability: Durability::Replicas,
+            ack: Ack::Quorum,
+            min_in_sync: None,
             write_quorum: None,
             read_pick: None,
             deadline: None,
@@ -319,6 +336,11 @@ impl Group {
             reseed: Reseed::Auto,
             at: GroupPlaces::default(),
         }
+    }
+
+    /// With `ack = "in-sync"`: how few replicas may acknowledge a write.
+    pub fn fewest_in_sync(&self) -> u32 {
+        self.min_in_sync.unwrap_or((self.replicas.len() as u32).div_ceil(2))
     }
 
     /// What the policy is configured with: its own settings, and the group's plain ones as

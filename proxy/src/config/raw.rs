@@ -136,6 +136,11 @@ pub(super) struct RawGroup {
     /// What an acknowledged write has been put on.
     #[schemars(extend("default" = "replicas"))]
     pub durability: Option<At<Word<super::model::Durability>>>,
+    /// When a write is acknowledged: when the policy's write rule is met, or when every replica of the recorded in-sync set has it.
+    #[schemars(extend("default" = "quorum"))]
+    pub ack: Option<At<Word<super::model::Ack>>>,
+    /// With ack = "in-sync": fewer replicas than this acknowledge nothing. Half of them, rounded up, by default.
+    pub min_in_sync: Option<At<i64>>,
     /// How many replicas a write waits for: a number, "majority" or "all". A setting for bundled policies.
     pub write_quorum: Option<At<RawQuorum>>,
     /// Which replica answers reads. A setting for bundled policies.

@@ -175,6 +175,8 @@ pub struct Effects {
     pub answers: Vec<Answer>,
     /// Connections to close because the backend does not answer, with the reason.
     pub drops: Vec<(usize, &'static str)>,
+    /// The in-sync set that the coordinator is to hold; the answer is [`super::Event::InSync`].
+    pub in_sync: Option<Mask>,
     /// For the journal.
     pub records: Vec<Record>,
     /// For logs and metrics.
@@ -188,6 +190,7 @@ impl Effects {
         self.answers.clear();
         self.drops.clear();
         self.records.clear();
+        self.in_sync = None;
         self.notes.clear();
     }
 
@@ -197,6 +200,7 @@ impl Effects {
             && self.answers.is_empty()
             && self.drops.is_empty()
             && self.records.is_empty()
+            && self.in_sync.is_none()
             && self.notes.is_empty()
     }
 }

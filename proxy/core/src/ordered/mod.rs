@@ -16,7 +16,7 @@ mod rules;
 pub use by_value::{ByValue, Keys, Request};
 pub use effects::{Answer, Cause, Effects, Note, Outgoing, Record, Reply};
 pub use entry::{Entry, Position, Replies, TailEntry};
-pub use group::{Group, GroupConfig, Health, Journaling, Phase, Recorded, Stamp};
+pub use group::{Ack, Group, GroupConfig, Health, Journaling, Past, Phase, Recorded, Stamp};
 pub use log::Log;
 pub use pending::{Access, Buckets, Burst, Submission};
 pub use recovery::Attachment;
@@ -81,6 +81,8 @@ pub enum Event {
     },
     /// Where the journal stands now.
     Journal(Recorded),
+    /// The coordinator holds this in-sync set now.
+    InSync(crate::rule::Mask),
     /// Entries from this number on are removed from the journal, and will not come back.
     Unrecorded {
         /// The first number removed.

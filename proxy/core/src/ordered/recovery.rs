@@ -54,7 +54,10 @@ pub(super) fn judge(
         return if everyone && !expects_history && !partial { Verdict::Fresh } else { Verdict::Wait };
     }
     let touches = |set: Mask| !safety.cover || covers(rules, attached.len(), set);
-    let enough = touches(remembering) || (everyone && touches(positioned));
+    // Nobody beyond the rules' members was ever waited for.
+    let members = rules.iter().fold(0, |mask, rule| mask | rule.members());
+    let all_members = is(&|_| true) & members == members;
+    let enough = touches(remembering) || (all_members && touches(positioned));
     if !enough {
         return Verdict::Wait;
     }

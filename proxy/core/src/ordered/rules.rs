@@ -17,6 +17,8 @@ pub struct SafetyRules {
     pub position: bool,
     /// A session's read goes behind the session's own writes.
     pub session_order: bool,
+    /// The in-sync set is recorded before anything is acknowledged without a former member.
+    pub record_first: bool,
     /// A replica that left the log gets the log's values of the keys that its own entries touched.
     pub own_keys: bool,
     /// It also gets the values of the keys that the log touched since.
@@ -33,6 +35,7 @@ impl SafetyRules {
         cover: true,
         position: true,
         session_order: true,
+        record_first: true,
         own_keys: true,
         missed_keys: true,
     };

@@ -10,8 +10,8 @@ use super::options::Options;
 use super::talk::Owner;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{
-    Effects, Entry, Event, Group, GroupConfig, Note, Now, Outgoing, Phase, ReplicaState, StaleReason, Stamp,
-    Submission,
+    Effects, Entry, Event, Group, GroupConfig, Note, Now, Outgoing, Past, Phase, ReplicaState, StaleReason,
+    Stamp, Submission,
 };
 use quorate_core::plan::Plan;
 use quorate_core::quorum::covers;
@@ -174,7 +174,7 @@ impl Proxy {
         let history = coordinator.served;
         env.granted = env.granted.max(self.owner.epoch);
         env.note(format!("{} takes epoch {} (saw {seen})", self.name(), self.owner.epoch));
-        self.group.restart(self.owner.epoch, history, Vec::new());
+        self.group.restart(self.owner.epoch, Past { history, ..Past::default() });
         (self.image, self.superseded, self.stage) = (None, None, Stage::Own);
         let now_us = env.agenda.now_us();
         self.attendants.iter_mut().for_each(|attendant| attendant.begin(now_us));

@@ -1,6 +1,6 @@
 //! `[group.NAME]`.
 
-use super::super::model::{Backend, Group, GroupPlaces, PolicySource, WriteQuorum};
+use super::super::model::{Ack, Backend, Group, GroupPlaces, PolicySource, WriteQuorum};
 use super::super::place::Place;
 use super::super::raw::{At, RawGroup, RawQuorum, Span};
 use super::super::report::Problem;
@@ -47,6 +47,8 @@ impl Check<'_> {
         group.mode = raw.mode.and_then(|word| self.word("mode", &word)).unwrap_or(group.mode);
         group.durability =
             raw.durability.and_then(|word| self.word("durability", &word)).unwrap_or(group.durability);
+        group.ack = raw.ack.as_ref().and_then(|word| self.word("ack", word)).unwrap_or(group.ack);
+        self.in_sync(&mut group, raw.min_in_sync, complete);
         group.tail = raw.tail.map_or(group.tail, |tail| tail.value);
         let entries = raw.tail_entries.and_then(|number| self.number("tail-entries", &number, 1..=100_000));
         group.tail_entries = entries.and_then(|n| u32::try_from(n).ok()).unwrap_or(group.tail_entries);
@@ -137,6 +139,24 @@ impl Check<'_> {
         };
         self.add(problem.at(place));
         None
+    }
+
+    /// One ack rule a group: a quorum, or the in-sync set.
+    fn in_sync(&mut self, group: &mut Group, min: Option<At<i64>>, complete: bool) {
+        let in_sync = group.ack == Ack::InSync;
+        if in_sync && group.write_quorum.is_some() {
+            let problem = Problem::error("C120", "write-quorum says nothing with ack = \"in-sync\"");
+            let help = "leave it out; min-in-sync says how few replicas may acknowledge a write";
+            self.add(problem.at(group.at.write_quorum).help(help));
+        }
+        let Some(min) = min else { return };
+        if !in_sync {
+            let problem = Problem::error("C120", "min-in-sync says nothing with ack = \"quorum\"");
+            self.add(problem.at(min.place).help("leave it out, or ask for ack = \"in-sync\""));
+        }
+        let most = if complete { group.replicas.len().max(1) as u64 } else { MAX_REPLICAS as u64 };
+        group.min_in_sync =
+            self.number("min-in-sync", &min, 1..=most as i64).and_then(|n| u32::try_from(n).ok());
     }
 
     /// Plain settings are for bundled policies, and must not say what the policy's settings say already.

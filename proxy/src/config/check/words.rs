@@ -1,6 +1,6 @@
 //! The words that stand for values in the file, and those that are known but not carried.
 
-use super::super::model::{Durability, LogFormat, LogLevel, Mode, Outcome, Reseed};
+use super::super::model::{Ack, Durability, LogFormat, LogLevel, Mode, Outcome, Reseed};
 use super::super::raw::Words;
 use quorate_core::plan::ReadPick;
 
@@ -18,6 +18,10 @@ impl Words for Mode {
 impl Words for Durability {
     const WORDS: &'static [(&'static str, Self)] =
         &[("replicas", Durability::Replicas), ("journal", Durability::Journal)];
+}
+
+impl Words for Ack {
+    const WORDS: &'static [(&'static str, Self)] = &[("quorum", Ack::Quorum), ("in-sync", Ack::InSync)];
 }
 
 impl Words for Reseed {

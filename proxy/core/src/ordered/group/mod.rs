@@ -5,6 +5,7 @@
 //! see docs/decisions/0002-one-entry-in-flight.md. Natural batching pays for it.
 
 mod commit;
+mod in_sync;
 mod mend;
 mod reads;
 mod record;
@@ -25,6 +26,8 @@ use crate::plan::Plan;
 use crate::quorum::covers;
 use crate::rule::{Mask, Rule};
 use bytes::BytesMut;
+pub use in_sync::Ack;
+use in_sync::InSync;
 use mend::Mend;
 pub use record::{Journaling, Recorded};
 use serde::Serialize;
@@ -85,6 +88,8 @@ pub struct GroupConfig {
     pub stall_us: u64,
     /// How long a recovering group waits for a replica that may hold a longer log, in microseconds.
     pub grace_us: u64,
+    /// When a write may be acknowledged.
+    pub ack: Ack,
     /// What is recorded in a journal.
     pub journal: Journaling,
     /// Safety rules in force.
@@ -106,10 +111,22 @@ impl GroupConfig {
             tail_payload: 1 << 20,
             stall_us: 1_000_000,
             grace_us: 2_000_000,
+            ack: Ack::Quorum,
             journal: Journaling::None,
             rules: SafetyRules::ALL,
         }
     }
+}
+
+/// What is known of a group's past when it is taken over.
+#[derive(Debug, Clone, Default)]
+pub struct Past {
+    /// It had a log: all backends blank then means that data is gone.
+    pub history: bool,
+    /// The newest entries of the journal, where it is the log; none otherwise.
+    pub restored: Vec<Arc<Entry>>,
+    /// The recorded in-sync set, if it is known to be the last one.
+    pub in_sync: Option<Mask>,
 }
 
 /// Where the group stands.
@@ -152,6 +169,8 @@ pub struct Health {
     pub log_from: u64,
     /// What the journal holds.
     pub journal: Recorded,
+    /// Members of the recorded in-sync set, where writes are acknowledged by it.
+    pub in_sync: Option<Mask>,
     /// Each replica.
     pub replicas: Vec<ReplicaView>,
 }
@@ -233,6 +252,7 @@ pub struct Group {
     /// By replica: what is being done to make it hold what the others hold.
     mends: Vec<Option<Mend>>,
     journal: record::Journal,
+    in_sync: InSync,
     /// While recovering: the newest entries that the journal holds.
     restored: Vec<Arc<Entry>>,
     /// While recovering: the journal knows acknowledged entries that no backend here leads to.
@@ -278,6 +298,7 @@ impl Group {
             held: Vec::new(),
             mends: (0..n).map(|_| None).collect(),
             journal: record::Journal::default(),
+            in_sync: InSync::default(),
             restored: Vec::new(),
             forgotten: false,
             tail: (0, 0),
@@ -291,15 +312,13 @@ impl Group {
     }
 
     /// Begins again under a later epoch, before this one ever served. Waiting requests stay.
-    ///
-    /// `restored` are the newest entries of the journal, where it is the log; none otherwise.
-    pub fn restart(&mut self, epoch: u64, expects_history: bool, restored: Vec<Arc<Entry>>) {
+    pub fn restart(&mut self, epoch: u64, past: Past) {
         assert!(
             matches!(self.phase, Phase::Recovering | Phase::Barrier) && epoch >= self.config.epoch,
             "an owner that served must not come back by itself"
         );
         self.config.epoch = epoch;
-        self.config.expects_history = expects_history;
+        self.config.expects_history = past.history;
         self.phase = Phase::Recovering;
         self.attachments.iter_mut().for_each(|attachment| *attachment = None);
         self.replicas.iter_mut().for_each(|replica| *replica = Replica::new());
@@ -308,9 +327,10 @@ impl Group {
         self.log = Log::new(Position::default(), self.config.log_bytes);
         self.open.clear();
         (self.open_from, self.barrier, self.tail) = (1, 0, (0, 0));
-        (self.began_empty, self.forgotten, self.restored) = (false, false, restored);
+        (self.began_empty, self.forgotten, self.restored) = (false, false, past.restored);
         (self.unreachable, self.enough_since_us) = (0, 0);
         self.journal = record::Journal::at(self.journal.view);
+        self.begin_in_sync(past.in_sync);
     }
 
     /// Makes plans known and returns the number that bursts must use for each of them.
@@ -324,9 +344,13 @@ impl Group {
         if let Some(known) = self.plans.iter().position(|p| p.plan == *plan) {
             return known as u16;
         }
-        let rule = self.rules.iter().position(|r| r.rule == plan.write).unwrap_or_else(|| {
-            let committed = self.committed_by(&plan.write);
-            self.rules.push(RuleState { rule: plan.write.clone(), committed });
+        let write = match self.config.ack {
+            Ack::Quorum => plan.write.clone(),
+            Ack::InSync { .. } => self.in_sync_rule(),
+        };
+        let rule = self.rules.iter().position(|r| r.rule == write).unwrap_or_else(|| {
+            let committed = self.committed_by(&write);
+            self.rules.push(RuleState { rule: write, committed });
             self.rules.len() - 1
         });
         assert!(
@@ -355,6 +379,7 @@ impl Group {
             Event::ReadLost { replica } => self.read_lost(replica, now, fx),
             Event::Progress { replica, partial } => self.progressed(replica, partial, now),
             Event::Journal(view) => self.recorded(view, fx),
+            Event::InSync(members) => self.in_sync_recorded(members),
             Event::Unrecorded { from } => self.unrecorded(from, fx),
             Event::Owed { replica, entries } => self.owed(replica, entries, now, fx),
             Event::Unreachable { replica } => self.unreachable(replica, now, fx),
@@ -369,6 +394,7 @@ impl Group {
         if matches!(self.phase, Phase::Fenced { .. } | Phase::Recovering) {
             return;
         }
+        self.adapt_in_sync(fx);
         self.advance(fx);
         self.mend(now, fx);
         self.number(now, fx);
@@ -470,6 +496,7 @@ impl Group {
             log_bytes: self.log.bytes(),
             log_from: self.log.base().seq + 1,
             journal: self.journal.view,
+            in_sync: self.in_sync.recorded,
             replicas: self.replicas.iter().map(view).collect(),
         }
     }

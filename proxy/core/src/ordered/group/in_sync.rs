@@ -1,0 +1,92 @@
+//! The ack rule `in-sync`: a write is acknowledged when every member of a recorded set has it.
+//!
+//! A member that fails is taken out of the record first, and only then are writes acknowledged without
+//! it; a replica that caught up is waited for first, and only then counts as a member. So every member of
+//! the record holds every acknowledged write, and one of them is enough to know the log. The rule of the
+//! record is Kafka's in-sync replica set, without its unclean elections.
+
+use super::super::Effects;
+use super::super::replica::{Replica, mask};
+use super::{Group, Phase};
+use crate::rule::{Mask, Rule};
+
+/// When a write may be acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ack {
+    /// When the plan's own rule is met.
+    #[default]
+    Quorum,
+    /// When every member of the recorded in-sync set has it, and there are at least `min` of them.
+    InSync {
+        /// The set never becomes smaller than this; at least 1.
+        min: u32,
+    },
+}
+
+/// The recorded set and what is being made of it.
+#[derive(Debug, Default)]
+pub(super) struct InSync {
+    /// What the coordinator holds; `None` when nobody knows.
+    pub(super) recorded: Option<Mask>,
+    /// What it was asked to hold instead.
+    asked: Option<Mask>,
+}
+
+impl Group {
+    fn everyone(&self) -> Mask {
+        (1 << self.replicas.len()) - 1
+    }
+
+    /// The rule of the recorded set. While nobody knows it, any replica alone may hold an acknowledged write.
+    pub(super) fn in_sync_rule(&self) -> Rule {
+        match self.in_sync.recorded {
+            None => Rule::count(1, self.everyone()),
+            Some(members) if self.config.rules.record_first => {
+                Rule::all(members | self.in_sync.asked.unwrap_or_default())
+            }
+            Some(members) => Rule::all(self.in_sync.asked.unwrap_or(members)),
+        }
+    }
+
+    /// A new ownership begins with what the coordinator holds.
+    pub(super) fn begin_in_sync(&mut self, recorded: Option<Mask>) {
+        self.in_sync = InSync { recorded, asked: None };
+        self.apply_in_sync();
+    }
+
+    fn apply_in_sync(&mut self) {
+        if let super::Ack::InSync { .. } = self.config.ack {
+            let rule = self.in_sync_rule();
+            self.rules.iter_mut().for_each(|state| state.rule = rule.clone());
+        }
+    }
+
+    /// Asks for a smaller or larger set where replicas failed or caught up.
+    pub(super) fn adapt_in_sync(&mut self, fx: &mut Effects) {
+        let Ack::InSync { min } = self.config.ack else { return };
+        let begun = matches!(self.phase, Phase::Barrier | Phase::Serving);
+        if !begun || self.in_sync.asked.is_some() {
+            return;
+        }
+        // After an adoption by all, everybody who may be a member is.
+        let members = self.in_sync.recorded.unwrap_or(self.everyone());
+        let commit = self.commit();
+        let works = |r: &Replica| r.on_log() && !r.suspect && r.retry_at_us == 0;
+        let working = mask(&self.replicas, works);
+        let caught_up = mask(&self.replicas, |r| works(r) && r.applied >= commit);
+        let joined = members | if self.phase == Phase::Serving { caught_up } else { 0 };
+        let kept = joined & working;
+        let wanted = if kept.count_ones() >= min { kept } else { joined };
+        if self.in_sync.recorded != Some(wanted) {
+            self.in_sync.asked = Some(wanted);
+            fx.in_sync = Some(wanted);
+            self.apply_in_sync();
+        }
+    }
+
+    /// The coordinator holds this set now.
+    pub(super) fn in_sync_recorded(&mut self, members: Mask) {
+        self.in_sync = InSync { recorded: Some(members), asked: None };
+        self.apply_in_sync();
+    }
+}

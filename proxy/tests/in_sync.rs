@@ -1,0 +1,121 @@
+//! Guards against writes that only a replica outside the in-sync set would know of: with
+//! `ack = "in-sync"` the last member is the only one that may begin again.
+
+mod harness;
+
+use harness::{Cluster, Kind, LONG, Load, Setup, wait_until};
+
+const IN_SYNC: &str = "ack = \"in-sync\"";
+
+fn set(cluster: &Cluster) -> Vec<String> {
+    let group = cluster.proxy.group();
+    let names = group["in_sync"].as_array().cloned().unwrap_or_default();
+    names.iter().filter_map(|name| name.as_str().map(str::to_string)).collect()
+}
+
+fn wait_set(cluster: &Cluster, wanted: &[&str]) {
+    wait_until(&format!("the in-sync set is {wanted:?}"), LONG, || set(cluster) == wanted);
+}
+
+fn one_of_two_is_lost(kind: Kind) {
+    let mut cluster = Cluster::start(Setup::new(kind, 2).group(IN_SYNC));
+    wait_set(&cluster, &["r1", "r2"]);
+    let load = Load::start(cluster.proxy.port, 0, 4);
+    for victim in 0..2 {
+        load.wait_acked(300);
+        cluster.servers[victim].kill();
+        wait_set(&cluster, if victim == 0 { &["r2"] } else { &["r1"] });
+        load.wait_acked(300);
+        cluster.servers[victim].run();
+        wait_set(&cluster, &["r1", "r2"]);
+    }
+    load.wait_acked(300);
+    let record = load.stop();
+    assert!(record.errors().is_empty(), "{:?}", record.errors());
+    cluster.assert_equal();
+    for server in &cluster.servers {
+        record.check(&mut server.client());
+    }
+}
+
+#[test]
+fn one_redis_of_two_is_lost_and_writes_go_on() {
+    one_of_two_is_lost(Kind::Redis);
+}
+
+#[test]
+fn one_valkey_of_two_is_lost_and_writes_go_on() {
+    one_of_two_is_lost(Kind::Valkey);
+}
+
+#[test]
+fn a_frozen_member_leaves_the_set() {
+    let cluster = Cluster::start(Setup::new(Kind::Redis, 3).group(IN_SYNC));
+    wait_set(&cluster, &["r1", "r2", "r3"]);
+    let load = Load::start(cluster.proxy.port, 0, 4);
+    load.wait_acked(300);
+    cluster.servers[1].pause();
+    wait_set(&cluster, &["r1", "r3"]);
+    load.wait_acked(300);
+    cluster.servers[1].resume();
+    wait_set(&cluster, &["r1", "r2", "r3"]);
+    let record = load.stop();
+    assert!(record.errors().is_empty(), "{:?}", record.errors());
+    cluster.assert_equal();
+}
+
+#[test]
+fn who_left_the_set_does_not_begin_again_without_the_last_member() {
+    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 2).group(IN_SYNC));
+    wait_set(&cluster, &["r1", "r2"]);
+    cluster.client().ok("SET k before");
+    cluster.servers[0].kill();
+    wait_set(&cluster, &["r2"]);
+    cluster.client().ok("SET k after");
+    cluster.proxy.kill();
+    cluster.servers[1].kill();
+    cluster.servers[0].run();
+    cluster.proxy.run();
+    let mut looks = 0;
+    wait_until("it was looked at often enough", LONG, || {
+        assert_ne!(cluster.proxy.page("/readyz").0, 200, "r1 does not know what was acknowledged");
+        looks += 1;
+        looks >= 200
+    });
+    cluster.servers[1].run();
+    cluster.proxy.wait_ready();
+    assert_eq!(cluster.client().line("GET k").string(), "after");
+    cluster.assert_equal();
+    // The last member alone is enough, though it restarted.
+    cluster.servers[0].kill();
+    wait_set(&cluster, &["r2"]);
+    cluster.client().ok("SET k last");
+    cluster.proxy.kill();
+    cluster.servers[1].kill();
+    cluster.servers[1].run();
+    cluster.proxy.run();
+    cluster.proxy.wait_ready();
+    assert_eq!(cluster.client().line("GET k").string(), "last");
+}
+
+#[test]
+fn without_the_record_everybody_is_needed() {
+    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 2).group(IN_SYNC));
+    wait_set(&cluster, &["r1", "r2"]);
+    cluster.servers[0].kill();
+    wait_set(&cluster, &["r2"]);
+    cluster.client().ok("SET k after");
+    cluster.proxy.kill();
+    cluster.proxy.forget();
+    cluster.proxy.run();
+    let mut looks = 0;
+    wait_until("it was looked at often enough", LONG, || {
+        assert_ne!(cluster.proxy.page("/readyz").0, 200, "nobody knows who was a member");
+        looks += 1;
+        looks >= 200
+    });
+    cluster.servers[0].run();
+    cluster.proxy.wait_ready();
+    cluster.assert_equal();
+    assert_eq!(cluster.client().line("GET k").string(), "after");
+}
