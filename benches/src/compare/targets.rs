@@ -22,11 +22,15 @@ pub enum Kind {
         /// Worker threads.
         workers: u8,
     },
+    /// Redis with nothing in front, which syncs its append-only file before it answers.
+    RedisAlways,
+    /// Quorate before three Redis, which has each entry on its own disk before it answers.
+    QuorateJournal,
 }
 
 impl Kind {
     /// All of them, in the order of the tables.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Redis,
         Kind::Twemproxy,
         Kind::Envoy,
@@ -34,6 +38,8 @@ impl Kind {
         Kind::Quorate { replicas: 1, workers: 2 },
         Kind::Quorate { replicas: 3, workers: 1 },
         Kind::Quorate { replicas: 3, workers: 2 },
+        Kind::RedisAlways,
+        Kind::QuorateJournal,
     ];
 
     /// Its name in tables and for `--only`.
@@ -44,6 +50,8 @@ impl Kind {
             Kind::Envoy => "envoy".into(),
             Kind::Quorate { replicas, workers: 1 } => format!("quorate-{replicas}"),
             Kind::Quorate { replicas, workers } => format!("quorate-{replicas}-workers-{workers}"),
+            Kind::RedisAlways => "durable-redis".into(),
+            Kind::QuorateJournal => "durable-quorate-3".into(),
         }
     }
 
@@ -53,6 +61,10 @@ impl Kind {
             Kind::Redis => "one Redis, nothing in front".into(),
             Kind::Twemproxy => "twemproxy before one Redis".into(),
             Kind::Envoy => "Envoy, concurrency 1, before a primary and two mirrors".into(),
+            Kind::RedisAlways => "one Redis with appendfsync always, nothing in front".into(),
+            Kind::QuorateJournal => {
+                "Quorate before 3 Redis, answers after 2 and its own disk, 1 worker".into()
+            }
             Kind::Quorate { replicas: 1, workers } => {
                 format!("Quorate before one Redis, {workers} worker(s)")
             }
@@ -65,8 +77,8 @@ impl Kind {
 
     fn replicas(self) -> usize {
         match self {
-            Kind::Redis | Kind::Twemproxy => 1,
-            Kind::Envoy => 3,
+            Kind::Redis | Kind::RedisAlways | Kind::Twemproxy => 1,
+            Kind::Envoy | Kind::QuorateJournal => 3,
             Kind::Quorate { replicas, .. } => usize::from(replicas),
         }
     }
@@ -126,17 +138,21 @@ impl Target {
         let redis = needed(&programs.redis, "redis-server")?;
         let mut backends = Vec::new();
         for nth in 1..=kind.replicas() {
-            backends.push(start_redis(redis, &format!("r{nth}"), dir.path())?);
+            backends.push(start_redis(redis, &format!("r{nth}"), dir.path(), kind == Kind::RedisAlways)?);
         }
         let ports: Vec<u16> = backends.iter().map(|backend| backend.address.port()).collect();
         let mut proxy = match kind {
-            Kind::Redis => None,
+            Kind::Redis | Kind::RedisAlways => None,
             Kind::Twemproxy => {
                 Some(start_twemproxy(needed(&programs.twemproxy, "nutcracker")?, ports[0], dir.path())?)
             }
             Kind::Envoy => Some(start_envoy(needed(&programs.envoy, "envoy")?, &ports, dir.path())?),
             Kind::Quorate { workers, .. } => {
-                Some(start_quorate(needed(&programs.quorate, "quorate")?, &ports, workers, dir.path())?)
+                Some(start_quorate(needed(&programs.quorate, "quorate")?, &ports, workers, "", dir.path())?)
+            }
+            Kind::QuorateJournal => {
+                let durability = "durability = \"journal\"\n";
+                Some(start_quorate(needed(&programs.quorate, "quorate")?, &ports, 1, durability, dir.path())?)
             }
         };
         if let Some(proxy) = &mut proxy {
@@ -160,10 +176,11 @@ fn needed<'a>(program: &'a Option<PathBuf>, name: &str) -> io::Result<&'a PathBu
     program.as_ref().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("{name} not found")))
 }
 
-fn start_redis(program: &Path, name: &str, dir: &Path) -> io::Result<Server> {
+fn start_redis(program: &Path, name: &str, dir: &Path, durable: bool) -> io::Result<Server> {
     let port = free_port()?;
     let mut command = Command::new(program);
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+    command.args(["--appendonly", if durable { "yes" } else { "no" }, "--appendfsync", "always"]);
     command.arg("--dir").arg(dir);
     let mut server = Server::start(name, command, port, dir)?;
     server.wait_until_ready()?;
@@ -227,23 +244,23 @@ fn envoy_cluster(nth: usize, port: u16) -> String {
     )
 }
 
-fn start_quorate(program: &Path, redis: &[u16], workers: u8, dir: &Path) -> io::Result<Server> {
+fn start_quorate(program: &Path, redis: &[u16], workers: u8, more: &str, dir: &Path) -> io::Result<Server> {
     let port = free_port()?;
     let config = dir.join("quorate.toml");
-    std::fs::write(&config, quorate_toml(port, redis, workers, &dir.join("state")))?;
+    std::fs::write(&config, quorate_toml(port, redis, workers, more, &dir.join("state")))?;
     let mut command = Command::new(program);
     command.args(["run", "-c"]).arg(config);
     Server::start("quorate", command, port, dir)
 }
 
-fn quorate_toml(port: u16, redis: &[u16], workers: u8, state: &Path) -> String {
+fn quorate_toml(port: u16, redis: &[u16], workers: u8, more: &str, state: &Path) -> String {
     let names: Vec<String> = (1..=redis.len()).map(|nth| format!("\"r{nth}\"")).collect();
     let mut text = format!("[listen.main]\naddress = \"127.0.0.1:{port}\"\ngroup = \"bench\"\n");
     for (nth, port) in (1..).zip(redis) {
         text.push_str(&format!("\n[backend.r{nth}]\nurl = \"redis://127.0.0.1:{port}\"\n"));
     }
     let (names, quorum, state) = (names.join(", "), redis.len() / 2 + 1, state.display());
-    text.push_str(&format!("\n[group.bench]\nreplicas = [{names}]\nwrite-quorum = {quorum}\n"));
+    text.push_str(&format!("\n[group.bench]\nreplicas = [{names}]\nwrite-quorum = {quorum}\n{more}"));
     text.push_str(&format!("\n[proxy]\nworkers = {workers}\n\n[state]\ndir = \"{state}\"\n"));
     text
 }
@@ -260,7 +277,7 @@ mod tests {
 
     #[test]
     fn three_replicas_need_two() {
-        let text = quorate_toml(1, &[2, 3, 4], 2, Path::new("state"));
+        let text = quorate_toml(1, &[2, 3, 4], 2, "", Path::new("state"));
         assert!(text.contains("replicas = [\"r1\", \"r2\", \"r3\"]\nwrite-quorum = 2\n"), "{text}");
         assert!(text.contains("workers = 2\n") && text.contains("url = \"redis://127.0.0.1:4\"\n"), "{text}");
     }
