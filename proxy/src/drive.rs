@@ -6,14 +6,17 @@ use crate::journal::JournalEvent;
 use crate::recorder::{News, Recorder};
 use crate::worker::{Clock, Mail, Mailbox, Worker};
 use bytes::Bytes;
-use quorate_core::ordered::{Answer, Effects, Entry, Event, Group, Note, Now, Outgoing, Past, ReplicaState};
+use quorate_core::ordered::{
+    Answer, Effects, Entry, Event, Group, Note, Now, Outgoing, Past, ReplicaState, Request,
+};
 use quorate_core::rule::Mask;
 use quorate_wire::resp::{Framer, encode};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// A tick this late, in microseconds, shows that the thread had no time for its sockets either.
 const BUSY_US: u64 = 100_000;
@@ -22,6 +25,9 @@ const BUSY_US: u64 = 100_000;
 fn same(one: &[Arc<Entry>], other: &[Arc<Entry>]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b))
 }
+
+/// Replicas and what they answered at one position; `None` when they could not be asked there.
+type Answered = Option<Vec<(usize, Bytes)>>;
 
 /// See the module's head.
 pub struct Driver {
@@ -42,6 +48,8 @@ pub struct Driver {
     recorder: Option<Recorder>,
     journal_failed: bool,
     in_sync: Rc<Wanted>,
+    /// Those who wait for surveys, and how many surveys there were.
+    surveys: (BTreeMap<u64, oneshot::Sender<Answered>>, u64),
 }
 
 /// The in-sync set that the core wants recorded.
@@ -91,6 +99,7 @@ impl Driver {
             recorder: None,
             journal_failed: false,
             in_sync: Rc::default(),
+            surveys: Default::default(),
         }
     }
 
@@ -105,6 +114,7 @@ impl Driver {
         self.in_sync.members.set(None);
         self.image = None;
         self.superseded = None;
+        self.surveys.0.clear();
         self.run(self.journal_stands());
     }
 
@@ -154,6 +164,16 @@ impl Driver {
             JournalEvent::Durable { .. } => {}
         }
         None
+    }
+
+    /// Asks all replicas in sync the same at one position; answers may have so many bytes.
+    pub fn survey(&mut self, request: Request, bytes: usize) -> oneshot::Receiver<Answered> {
+        let (sender, answered) = oneshot::channel();
+        self.surveys.1 += 1;
+        let id = self.surveys.1;
+        self.surveys.0.insert(id, sender);
+        self.run([Event::Survey { id, request, bytes }]);
+        answered
     }
 
     /// The sequencer.
@@ -214,6 +234,10 @@ impl Driver {
             if let Some(recorder) = &self.recorder {
                 recorder.record(record);
             }
+        }
+        for survey in self.fx.surveys.drain(..) {
+            // Whoever asked may be gone.
+            let _ = self.surveys.0.remove(&survey.id).map(|asker| asker.send(survey.answers));
         }
         for (i, why) in std::mem::take(&mut self.fx.drops) {
             self.links[i].close(why);

@@ -2,6 +2,7 @@
 //! itself lives on one thread and is not here.
 
 use crate::backend::reseed::ReseedFacts;
+use crate::backend::scrub::ScrubDesk;
 use crate::telemetry::GroupCounters;
 use arc_swap::ArcSwap;
 use quorate_core::ordered::{Cause, Health};
@@ -87,6 +88,8 @@ pub struct GroupShared {
     pub health: ArcSwap<Health>,
     /// Facts about each backend.
     pub facts: Vec<Mutex<BackendFacts>>,
+    /// Its scrubs.
+    pub scrub: ScrubDesk,
     /// Who fenced us, in words.
     pub fenced: AtomicU64,
     /// Numbers for metrics.

@@ -3,6 +3,7 @@
 use crate::backend::attach::{self, Owner};
 use crate::backend::link::Link;
 use crate::backend::reseed::{Reseeds, Seeds};
+use crate::backend::scrub::Scrubber;
 use crate::backend::serve::{Attendant, Peers};
 use crate::config::{self, Config, Durability, Listener};
 use crate::coordinator::{Coordinator, CoordinatorError, LocalCoordinator};
@@ -232,6 +233,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         routing: Arc::new(ArcSwap::from_pointee(routing)),
         missing: Arc::default(),
         health: ArcSwap::from_pointee(health),
+        scrub: Default::default(),
         fenced: AtomicU64::new(0),
         counters,
         policy: std::sync::Mutex::new(policy.label()),
@@ -361,6 +363,7 @@ impl Ownership {
     /// Takes the group over and keeps it, until a newer owner does the same.
     async fn own(self, driver: Rc<RefCell<Driver>>, links: Vec<Rc<Link>>) {
         tokio::task::spawn_local(tick(driver.clone()));
+        tokio::task::spawn_local(self.scrubber(&driver).run());
         let id = format!("{:016x}", random());
         let password = format!("{:016x}{:016x}", random(), random());
         let mut least = 0;
@@ -444,6 +447,17 @@ impl Ownership {
                 tracing::error!(group = self.shared.name, "cannot serve before its journal is read: {error}");
             })
             .ok()
+    }
+
+    fn scrubber(&self, driver: &Rc<RefCell<Driver>>) -> Scrubber {
+        let group = &self.config.groups[self.group];
+        Scrubber {
+            backends: self.config.replicas(group).cloned().collect(),
+            shared: self.shared.clone(),
+            driver: driver.clone(),
+            rate: group.scrub_rate,
+            every: group.scrub_every.filter(|_| group.replicas.len() > 1),
+        }
     }
 
     fn attend(

@@ -78,6 +78,15 @@ fn missed_keys() {
 }
 
 #[test]
+fn same_position() {
+    let surveys = |edit: fn(&mut SafetyRules)| move |seed| Options { surveys: true, ..core(edit)(seed) };
+    let kept: Vec<Outcome> = (1..=60).map(|seed| World::run(seed, &surveys(|_| {})(seed))).collect();
+    kept.iter().for_each(|outcome| assert!(!outcome.is_broken(), "{outcome}"));
+    assert!(kept.iter().map(|outcome| outcome.stats.surveys).sum::<u64>() > 1000, "they do compare");
+    search("same position", 400, surveys(|rules| rules.same_position = false));
+}
+
+#[test]
 fn fence() {
     search("fence", 400, shell(|rules| rules.fence = false));
 }

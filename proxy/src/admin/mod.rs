@@ -1,8 +1,11 @@
-//! The admin endpoint: metrics, health, status, explanations and reseeds over HTTP.
+//! The admin endpoint: metrics, health, status, explanations, reseeds and scrubs over HTTP.
 
+mod local;
 mod reseed;
+mod scrub;
 
 use crate::backend::reseed::describe;
+use crate::backend::scrub::{Report, ScrubFacts};
 use crate::cli::explain;
 use crate::group::GroupShared;
 use crate::telemetry::{Metrics, render};
@@ -34,6 +37,7 @@ pub async fn serve(
         .route("/status", get(|State(m): State<Arc<Metrics>>| async move { Json(status(&m)) }))
         .route("/explain", get(explain_live))
         .route("/reseed", post(reseed::ask))
+        .route("/scrub", post(scrub::ask))
         .with_state(metrics)
         .into_make_service_with_connect_info::<SocketAddr>();
     let task = tokio::spawn(async move {
@@ -79,6 +83,9 @@ struct GroupStatus {
     queued_bytes: usize,
     /// Names of the recorded in-sync set, where writes are acknowledged by it.
     in_sync: Option<Vec<String>>,
+    scrub: Option<Report>,
+    scrubs_ended: u64,
+    last_scrub: Option<Report>,
     replicas: Vec<Value>,
 }
 
@@ -106,6 +113,7 @@ fn group_status(group: &GroupShared) -> GroupStatus {
             "problem": problem(view, facts.problem, &facts.reseed.advice),
         })
     };
+    let ScrubFacts { progress: scrub, ended: scrubs_ended, last: last_scrub, .. } = group.scrub.facts();
     GroupStatus {
         name: group.name.clone(),
         phase: health.phase,
@@ -124,6 +132,9 @@ fn group_status(group: &GroupShared) -> GroupStatus {
             .fewest_in_sync
             .and(health.in_sync)
             .map(|set| quorate_core::rule::indices(set).map(|i| group.replica(i)).collect()),
+        scrub,
+        scrubs_ended,
+        last_scrub,
         replicas: health.replicas.iter().enumerate().map(replica).collect(),
     }
 }

@@ -1,12 +1,13 @@
 //! `POST /reseed`: what an operator asks of a stale replica. The answer says what was asked, not how it ends;
 //! that is in `/status`.
 
+use super::local::refusal;
 use crate::backend::reseed::Ask;
 use crate::group::{BackendFacts, GroupShared};
 use crate::telemetry::Metrics;
 use axum::Json;
 use axum::extract::{ConnectInfo, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
@@ -25,21 +26,14 @@ pub(super) struct Wish {
     cancel: String,
 }
 
-/// There is no login, so only this machine may ask, and no page in one of its browsers.
-fn may_ask(peer: &SocketAddr, headers: &HeaderMap) -> bool {
-    let from_a_page = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
-    peer.ip().to_canonical().is_loopback() && !from_a_page
-}
-
 pub(super) async fn ask(
     State(metrics): State<Arc<Metrics>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     Query(wish): Query<Wish>,
 ) -> Response {
-    if !may_ask(&peer, &headers) {
-        let text = "changes are taken from the proxy's own machine only, and from no browser\n";
-        return (StatusCode::FORBIDDEN, text).into_response();
+    if let Some(refusal) = refusal(&peer, &headers) {
+        return refusal;
     }
     let Some(group) = metrics.groups.iter().find(|group| group.name == wish.group) else {
         return (StatusCode::NOT_FOUND, format!("there is no group '{}'\n", wish.group)).into_response();
@@ -87,18 +81,6 @@ fn start(facts: &BackendFacts, replica: &str, state: &str, erase: bool) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_this_machine_may_ask_and_no_browser() {
-        let peer = |text: &str| text.parse::<SocketAddr>().expect("valid");
-        let plain = HeaderMap::new();
-        assert!(may_ask(&peer("127.0.0.1:5"), &plain));
-        assert!(may_ask(&peer("[::1]:5"), &plain));
-        assert!(may_ask(&peer("[::ffff:127.0.0.1]:5"), &plain));
-        assert!(!may_ask(&peer("10.0.0.1:5"), &plain));
-        let page = HeaderMap::from_iter([(header::ORIGIN, "http://evil".parse().expect("valid"))]);
-        assert!(!may_ask(&peer("127.0.0.1:5"), &page));
-    }
 
     #[test]
     fn only_a_stale_replica_is_reseeded_and_only_once() {

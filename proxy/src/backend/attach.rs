@@ -5,6 +5,7 @@
 
 use super::call::Call;
 use super::reseed::{Seeding, is_seeding, left_behind, tidy};
+use super::values::{self, whole};
 use crate::config::Backend;
 use crate::group::GroupShared;
 use quorate_core::ordered::{Attachment, Position, TailEntry};
@@ -361,8 +362,11 @@ async fn data(call: &mut Call, reserved: &Reserved) -> Result<Data, String> {
         let asked: Vec<Vec<&[u8]>> =
             keys.iter().flat_map(|key| [vec![&b"TYPE"[..], key], vec![b"PTTL", key]]).collect();
         let kinds = call.ask_all(&asked).await?;
-        let asked: Vec<Vec<&[u8]>> =
-            keys.iter().zip(kinds.chunks(2)).map(|(key, kind)| whole(&kind[0], key)).collect();
+        let asked: Vec<Vec<&[u8]>> = keys
+            .iter()
+            .zip(kinds.chunks(2))
+            .map(|(key, kind)| whole(kind[0].text().unwrap_or_default(), key))
+            .collect();
         let values = call.ask_all(&asked).await?;
         for ((key, kind), value) in keys.iter().zip(kinds.chunks(2)).zip(&values) {
             data.keys += 1;
@@ -375,49 +379,16 @@ async fn data(call: &mut Call, reserved: &Reserved) -> Result<Data, String> {
     }
 }
 
-/// The command that reads the whole value of a key of this type.
-fn whole<'a>(kind: &Value, key: &'a [u8]) -> Vec<&'a [u8]> {
-    match kind.text().unwrap_or_default() {
-        "string" => vec![b"GET", key],
-        "list" => vec![b"LRANGE", key, b"0", b"-1"],
-        "set" => vec![b"SMEMBERS", key],
-        "zset" => vec![b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"],
-        "hash" => vec![b"HGETALL", key],
-        "stream" => vec![b"XRANGE", key, b"-", b"+"],
-        _ => vec![b"DUMP", key],
-    }
-}
-
 /// Name, type, whether there is a deadline (it cannot be read exactly on every version), and value.
-/// Servers give sets and hashes in orders of their own, so their members are summed up.
 fn digest(key: &[u8], kind: &[Value], value: &Value) -> u64 {
     let kind_name = kind[0].text().unwrap_or_default();
     let volatile = u8::from(matches!(kind.get(1), Some(Value::Integer(ms)) if *ms >= 0));
-    let of_value = match kind_name {
-        "set" => value.items().iter().map(hash).fold(0, u64::wrapping_add),
-        "hash" => value.items().chunks(2).map(ordered).fold(0, u64::wrapping_add),
-        _ => hash(value),
-    };
-    let mut text = of_value.to_le_bytes().to_vec();
+    let mut text = values::digest(kind_name, value).to_le_bytes().to_vec();
     text.push(volatile);
     text.extend_from_slice(kind_name.as_bytes());
     text.push(0);
     text.extend_from_slice(key);
     xxh3_64(&text)
-}
-
-fn hash(value: &Value) -> u64 {
-    match value {
-        Value::Array(items) => ordered(items),
-        Value::Integer(n) => xxh3_64(&n.to_le_bytes()),
-        other => xxh3_64(other.bytes().map_or(&[], |bytes| bytes.as_ref())),
-    }
-}
-
-fn ordered(items: &[Value]) -> u64 {
-    items.iter().fold(items.len() as u64, |sum, item| {
-        sum.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash(item)
-    })
 }
 
 #[cfg(test)]

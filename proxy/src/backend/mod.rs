@@ -9,4 +9,6 @@ pub mod embedded;
 pub mod link;
 mod lowat;
 pub mod reseed;
+pub mod scrub;
 pub mod serve;
+mod values;

@@ -5,6 +5,7 @@ mod demo;
 pub mod explain;
 mod reseed;
 mod run;
+mod scrub;
 mod status;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -50,7 +51,8 @@ Examples:
   quorate run -c quorate.toml
   quorate explain 'SET k v' -c quorate.toml --down r3
   quorate status --at 127.0.0.1:7070
-  quorate reseed --group cache --replica r3";
+  quorate reseed --group cache --replica r3
+  quorate scrub --group cache --wait";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -81,6 +83,8 @@ enum Command {
     Status(status::Args),
     /// Copy all data to a stale replica while traffic goes on
     Reseed(reseed::Args),
+    /// Compare all keys of the replicas, and mend what differs
+    Scrub(scrub::Args),
     /// Print generated files
     #[command(subcommand)]
     Generate(Generate),
@@ -102,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::main(args, cli.format),
         Command::Status(args) => status::main(args, cli.format),
         Command::Reseed(args) => reseed::main(args, cli.format),
+        Command::Scrub(args) => scrub::main(args, cli.format),
         Command::Generate(Generate::Schema) => {
             println!("{:#}", crate::config::schema());
             Exit::Done

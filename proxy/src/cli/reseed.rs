@@ -1,6 +1,6 @@
 //! `quorate reseed`: asks a running proxy to copy all data to a stale replica, and waits for the end.
 
-use super::status::{AdminArgs, fetch, request, reseed_line, unreachable, word};
+use super::status::{AdminArgs, escape, fetch, request, reseed_line, unreachable, word};
 use super::{Exit, Format};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
@@ -117,10 +117,4 @@ fn show(progress: &Value, shown: &mut String) {
     let _ = write!(err, "\r\x1b[K{line}");
     let _ = err.flush();
     *shown = line;
-}
-
-/// For the query of a URL.
-fn escape(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }

@@ -106,6 +106,13 @@ fn text(status: &Value) -> String {
         out += &format!("  epoch {}, policy {}\n", group["epoch"], word(&group["policy"]));
         out += &format!("  log at entry {}, committed to {}", group["head"], group["committed"]);
         out += &format!(", catch-up from {} in memory\n", group["log_from"]);
+        if group["scrub"].is_object() {
+            out += &format!("  scrub: {}\n", scrub_line(&group["scrub"]));
+        } else if group["last_scrub"].is_object() {
+            let (last, problem) = (&group["last_scrub"], word(&group["last_scrub"]["problem"]));
+            out += &format!("  last scrub {}: {}", word(&last["outcome"]), scrub_line(last));
+            out += &if problem.is_empty() { "\n".into() } else { format!("; {problem}\n") };
+        }
         for replica in group["replicas"].as_array().into_iter().flatten() {
             let (name, state) = (word(&replica["name"]), word(&replica["state"]));
             let server = format!("{} {}", word(&replica["server"]), word(&replica["address"]));
@@ -122,6 +129,29 @@ fn text(status: &Value) -> String {
         }
     }
     out
+}
+
+/// For the query of a URL.
+pub(super) fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// How far a scrub is, or what it found.
+pub(super) fn scrub_line(report: &Value) -> String {
+    let number = |key: &str| report[key].as_u64().unwrap_or(0);
+    let mut line = format!("{} keys compared, {} differing", number("keys"), number("differing"));
+    match report["dry_run"].as_bool() {
+        Some(true) => line += &format!(", {} skipped; nothing was repaired", number("skipped")),
+        _ => {
+            let (mended, undecided) = (number("mended"), number("undecided"));
+            line += &format!(", {mended} mended, {undecided} undecided, {} skipped", number("skipped"));
+        }
+    }
+    if report["finished_unix_ms"].is_null() {
+        line += &format!(", {:.0} %", report["ratio"].as_f64().unwrap_or(0.0) * 100.0);
+    }
+    line
 }
 
 /// How far a reseed is; `None` when there is none.

@@ -290,6 +290,11 @@ pub struct Group {
     pub weak_writes: bool,
     /// Who begins the copying of all data to a stale replica.
     pub reseed: Reseed,
+    /// Keys a second that a scrub compares.
+    pub scrub_rate: u32,
+    /// How often all keys are compared; `None` for only when asked.
+    #[serde(serialize_with = "optional_duration_text")]
+    pub scrub_every: Option<Duration>,
     /// Where the group's values stand.
     #[serde(skip)]
     pub at: GroupPlaces,
@@ -334,6 +339,8 @@ impl Group {
             queue_memory: 128 << 20,
             weak_writes: false,
             reseed: Reseed::Auto,
+            scrub_rate: 1000,
+            scrub_every: Some(Duration::from_secs(24 * 3600)),
             at: GroupPlaces::default(),
         }
     }

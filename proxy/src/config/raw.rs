@@ -176,6 +176,12 @@ pub(super) struct RawGroup {
     /// Who begins the copying of all data to a stale replica: the proxy, or an operator with `quorate reseed`.
     #[schemars(extend("default" = "auto"))]
     pub reseed: Option<At<Word<super::model::Reseed>>>,
+    /// Keys a second that are compared between the replicas, 1 to 1000000.
+    #[schemars(extend("default" = 1000))]
+    pub scrub_rate: Option<At<i64>>,
+    /// How often all keys are compared between the replicas: a duration, or "off" for only when asked.
+    #[schemars(extend("default" = "24h"))]
+    pub scrub_every: Option<At<Every>>,
 }
 
 /// A policy in full.
@@ -293,6 +299,21 @@ impl JsonSchema for Span {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": "^([0-9.]+ ?(us|µs|ms|s|m|h|d))+$", "examples": ["250ms"] })
+    }
+}
+
+/// A duration as text, or "off"; read later, so that all mistakes are found.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub(super) struct Every(pub String);
+
+impl JsonSchema for Every {
+    fn schema_name() -> Cow<'static, str> {
+        "Every".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let pattern = "^(off|([0-9.]+ ?(us|µs|ms|s|m|h|d))+)$";
+        json_schema!({ "type": "string", "pattern": pattern, "examples": ["24h", "off"] })
     }
 }
 

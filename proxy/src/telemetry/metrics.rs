@@ -2,6 +2,7 @@
 
 use super::{BOUNDS_US, WorkerCounters};
 use crate::backend::reseed::Outcome;
+use crate::backend::scrub::Totals;
 use crate::group::GroupShared;
 use crate::listen::registry::Registry;
 use prometheus_client::collector::Collector;
@@ -125,6 +126,29 @@ impl Metrics {
         samples
     }
 
+    fn scrub_totals(&self, group: &GroupShared) -> Totals {
+        let facts = group.scrub.facts();
+        facts.progress.map_or(facts.totals, |report| facts.totals.with(&report))
+    }
+
+    fn scrub_differences(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for group in &self.groups {
+            let Totals { mended, undecided, reported, .. } = self.scrub_totals(group);
+            for (outcome, count) in [("mended", mended), ("undecided", undecided), ("reported", reported)] {
+                let labels = vec![("group", group.name.clone()), ("outcome", outcome.to_string())];
+                samples.push((labels, count as f64));
+            }
+        }
+        samples
+    }
+
+    fn scrub_progress(&self) -> Vec<Sample> {
+        let ratio =
+            |g: &Arc<GroupShared>| Some((vec![("group", g.name.clone())], g.scrub.facts().progress?.ratio));
+        self.groups.iter().filter_map(ratio).collect()
+    }
+
     fn requests(&self) -> Vec<Sample> {
         let class = |class: &OpClass| {
             let labels = vec![("protocol", "redis".to_string()), ("class", class.name().to_string())];
@@ -214,6 +238,12 @@ impl Collector for Collected {
         counter(e, "quorate_reseeds", "Reseeds that ended, by outcome", m.reseeds())?;
         let progress = m.reseed_progress();
         gauge(e, "quorate_reseed_progress_ratio", "Share of the data that a reseed has copied", progress)?;
+        let compared = m.by_group(|g| m.scrub_totals(g).keys as f64);
+        counter(e, "quorate_scrub_keys", "Keys that scrubs compared", compared)?;
+        let differences = m.scrub_differences();
+        counter(e, "quorate_scrub_differences", "Keys that differed, by what became of them", differences)?;
+        let progress = m.scrub_progress();
+        gauge(e, "quorate_scrub_progress_ratio", "Share of the keys that a scrub has looked at", progress)?;
         let faults = m.by_group(|g| load(&g.counters.policy_faults));
         counter(e, "quorate_policy_faults", "Calls of the policy that failed", faults)
     }

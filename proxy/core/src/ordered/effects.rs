@@ -166,6 +166,15 @@ pub enum Record {
     },
 }
 
+/// What a survey found.
+#[derive(Debug, Clone)]
+pub struct Surveyed {
+    /// As in [`super::Event::Survey`].
+    pub id: u64,
+    /// Replicas and their answers, all from the same position, two at least; `None` when it failed.
+    pub answers: Option<Vec<(usize, Bytes)>>,
+}
+
 /// The effects of one batch of events, in order within each list.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -179,6 +188,8 @@ pub struct Effects {
     pub in_sync: Option<Mask>,
     /// For the journal.
     pub records: Vec<Record>,
+    /// Surveys that ended.
+    pub surveys: Vec<Surveyed>,
     /// For logs and metrics.
     pub notes: Vec<Note>,
 }
@@ -191,6 +202,7 @@ impl Effects {
         self.drops.clear();
         self.records.clear();
         self.in_sync = None;
+        self.surveys.clear();
         self.notes.clear();
     }
 
@@ -201,6 +213,7 @@ impl Effects {
             && self.drops.is_empty()
             && self.records.is_empty()
             && self.in_sync.is_none()
+            && self.surveys.is_empty()
             && self.notes.is_empty()
     }
 }

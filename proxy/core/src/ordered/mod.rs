@@ -14,7 +14,7 @@ mod replica;
 mod rules;
 
 pub use by_value::{ByValue, Keys, Request};
-pub use effects::{Answer, Cause, Effects, Note, Outgoing, Record, Reply};
+pub use effects::{Answer, Cause, Effects, Note, Outgoing, Record, Reply, Surveyed};
 pub use entry::{Entry, Position, Replies, TailEntry};
 pub use group::{Ack, Group, GroupConfig, Health, Journaling, Past, Phase, Recorded, Stamp};
 pub use log::Log;
@@ -23,6 +23,7 @@ pub use recovery::Attachment;
 pub use replica::{ReplicaState, ReplicaView, StaleReason};
 pub use rules::SafetyRules;
 
+use crate::rule::Mask;
 use bytes::Bytes;
 
 /// The time, as the driver saw it when the batch of events began.
@@ -94,6 +95,24 @@ pub enum Event {
         replica: usize,
         /// The entries, in order.
         entries: Vec<std::sync::Arc<Entry>>,
+    },
+    /// Asks every replica in sync the same, at the same position; ends in [`Effects::surveys`].
+    Survey {
+        /// Tells it from others.
+        id: u64,
+        /// What to ask: reads only, small enough not to hold up what follows.
+        request: Request,
+        /// Bytes that an answer may well have: servers get the time that takes.
+        bytes: usize,
+    },
+    /// A replica is known to differ in these keys: they are copied to it, if every rule can be met meanwhile.
+    Mend {
+        /// Index of the replica.
+        replica: usize,
+        /// The keys.
+        keys: Keys,
+        /// Replicas that hold what it should hold.
+        like: Mask,
     },
     /// It could not be attached just now.
     Unreachable {

@@ -104,6 +104,8 @@ pub(super) enum Asker {
     Client(ClientRead),
     /// The mending of this replica; the number tells its questions apart.
     Mend(usize, u64),
+    /// The survey with this number.
+    Survey(u64),
 }
 
 /// A client's read on its way.
@@ -171,7 +173,7 @@ impl Replica {
     pub(super) fn client_reads(&mut self) -> impl Iterator<Item = &mut ClientRead> {
         self.reads.iter_mut().filter_map(|flight| match &mut flight.asker {
             Asker::Client(read) => Some(read),
-            Asker::Mend(..) => None,
+            Asker::Mend(..) | Asker::Survey(_) => None,
         })
     }
 

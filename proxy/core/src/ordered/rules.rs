@@ -23,6 +23,8 @@ pub struct SafetyRules {
     pub own_keys: bool,
     /// It also gets the values of the keys that the log touched since.
     pub missed_keys: bool,
+    /// Replicas are compared only while all of them stand at the same position.
+    pub same_position: bool,
 }
 
 impl SafetyRules {
@@ -38,5 +40,6 @@ impl SafetyRules {
         record_first: true,
         own_keys: true,
         missed_keys: true,
+        same_position: true,
     };
 }

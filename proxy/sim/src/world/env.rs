@@ -34,6 +34,8 @@ pub(super) struct Env {
     pub(super) granted: u64,
     /// Ownerships that served.
     pub(super) ownerships: u64,
+    /// Surveys that were answered.
+    pub(super) surveys: u64,
     /// Commands applied, refused, unknown.
     pub(super) counts: [u64; 3],
     /// Judge reads that see a write sent behind them.
@@ -55,6 +57,7 @@ impl Env {
             latest: Owner::default(),
             granted: 0,
             ownerships: 0,
+            surveys: 0,
             counts: [0; 3],
             overtaken_reads: true,
             broken: None,

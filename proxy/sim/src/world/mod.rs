@@ -131,7 +131,7 @@ impl World {
         let World { seed, env, mut stats, .. } = self;
         stats.simulated_us = env.agenda.now_us();
         (stats.applied, stats.refused, stats.unknown) = (env.counts[0], env.counts[1], env.counts[2]);
-        stats.ownerships = env.ownerships;
+        (stats.ownerships, stats.surveys) = (env.ownerships, env.surveys);
         let digest = env.net.digest().rotate_left(1) ^ env.trace.digest();
         Outcome { seed, verdict, stats, trace: env.trace.into_lines(), digest }
     }

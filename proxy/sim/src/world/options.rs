@@ -57,6 +57,8 @@ pub struct Options {
     /// A crash may also lose the fence of a newer owner while an older one lives. The fence is as
     /// durable as the backend's writes, and no more.
     pub lost_fences: bool,
+    /// Owners compare the replicas all the time, by surveys of their positions.
+    pub surveys: bool,
 }
 
 impl Default for Options {
@@ -75,6 +77,7 @@ impl Default for Options {
             late_reads: false,
             overtaken_reads: true,
             lost_fences: false,
+            surveys: false,
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct Stats {
     pub ownerships: u64,
     /// Replicas that got a copy of all data.
     pub reseeds: u64,
+    /// Surveys that were answered.
+    pub surveys: u64,
     /// Simulated microseconds.
     pub simulated_us: u64,
 }
@@ -58,6 +60,7 @@ impl std::ops::Add for Stats {
             losses: self.losses + other.losses,
             ownerships: self.ownerships + other.ownerships,
             reseeds: self.reseeds + other.reseeds,
+            surveys: self.surveys + other.surveys,
             simulated_us: self.simulated_us + other.simulated_us,
         }
     }

@@ -10,8 +10,8 @@ use super::options::Options;
 use super::talk::Owner;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{
-    Effects, Entry, Event, Group, GroupConfig, Note, Now, Outgoing, Past, Phase, ReplicaState, StaleReason,
-    Stamp, Submission,
+    Effects, Entry, Event, Group, GroupConfig, Note, Now, Outgoing, Past, Phase, ReplicaState, Request,
+    StaleReason, Stamp, Submission, Surveyed,
 };
 use quorate_core::plan::Plan;
 use quorate_core::quorum::covers;
@@ -58,6 +58,7 @@ pub(super) struct Proxy {
     least: u64,
     superseded: Option<u64>,
     marked: bool,
+    surveys: u64,
     image: Option<Image>,
     pub(super) events: Vec<Event>,
     fx: Effects,
@@ -97,6 +98,7 @@ impl Proxy {
             least: 0,
             superseded: None,
             marked: false,
+            surveys: 0,
             image: None,
             events: Vec::new(),
             fx: Effects::default(),
@@ -126,6 +128,7 @@ impl Proxy {
     pub(super) fn tick(&mut self, env: &mut Env) {
         env.agenda.after(TICK_US, Due::Tick { proxy: self.index });
         self.events.push(Event::Tick);
+        self.compare();
         self.run(env);
         let now_us = env.agenda.now_us();
         match self.stage {
@@ -141,6 +144,16 @@ impl Proxy {
                 (0..self.attendants.len()).for_each(|i| self.attend(i, env));
             }
             Stage::Rest { .. } => {}
+        }
+    }
+
+    /// Asks all replicas where they stand.
+    fn compare(&mut self) {
+        if self.options.surveys {
+            self.surveys += 1;
+            let payload = encode::command_bytes(&[b"GET", self.keys.position.as_bytes()]);
+            let request = Request { payload, commands: 1 };
+            self.events.push(Event::Survey { id: self.surveys, request, bytes: 0 });
         }
     }
 
@@ -215,10 +228,20 @@ impl Proxy {
         let before = std::mem::take(&mut self.fx);
         self.send(before.sends);
         env.answers.extend(before.answers.into_iter().map(|answer| (self.index, answer)));
+        before.surveys.into_iter().for_each(|survey| self.judge(&survey, env));
         before.notes.into_iter().for_each(|note| self.heed(note, env));
         (0..self.attendants.len()).for_each(|i| self.flush(i, env));
         for (i, why) in before.drops {
             self.lost(i, why, env);
+        }
+    }
+
+    /// Whatever is compared must be compared at one position.
+    fn judge(&self, survey: &Surveyed, env: &mut Env) {
+        let Some(answers) = &survey.answers else { return };
+        env.surveys += 1;
+        if answers.iter().any(|(_, answer)| *answer != answers[0].1) {
+            env.violate("surveys at one position", format!("{}: {answers:?}", self.name()));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::model::{Ack, Backend, Group, GroupPlaces, PolicySource, WriteQuorum};
 use super::super::place::Place;
-use super::super::raw::{At, RawGroup, RawQuorum, Span};
+use super::super::raw::{At, Every, RawGroup, RawQuorum, Span};
 use super::super::report::Problem;
 use super::super::suggest::{brief, did_you_mean};
 use super::Check;
@@ -13,6 +13,9 @@ use toml::Spanned;
 
 /// Bounds of a request's times.
 const REQUEST_TIME: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
+/// Bounds of the time between scrubs.
+const SCRUB_EVERY: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
 /// Bounds of a group's buffers, in bytes.
 const BUFFER_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 
@@ -63,10 +66,19 @@ impl Check<'_> {
         group.queue_memory = queue.unwrap_or(group.queue_memory);
         group.weak_writes = raw.weak_writes.map_or(group.weak_writes, |weak| weak.value);
         group.reseed = raw.reseed.and_then(|word| self.word("reseed", &word)).unwrap_or(group.reseed);
+        let rate = raw.scrub_rate.and_then(|number| self.number("scrub-rate", &number, 1..=1_000_000));
+        group.scrub_rate = rate.and_then(|n| u32::try_from(n).ok()).unwrap_or(group.scrub_rate);
+        group.scrub_every = raw.scrub_every.map_or(group.scrub_every, |every| self.every(every));
         self.plain_settings(&group, plain);
         self.times(&group, times);
         self.zones(&group, backends);
         group
+    }
+
+    fn every(&mut self, text: At<Every>) -> Option<Duration> {
+        let At { value: Every(value), place } = text;
+        let span = At { value: Span(value), place };
+        if span.value.0 == "off" { None } else { self.duration("scrub-every", &span, SCRUB_EVERY) }
     }
 
     fn request_time(&mut self, key: &str, text: Option<At<Span>>) -> Option<Duration> {

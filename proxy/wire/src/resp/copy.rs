@@ -6,7 +6,7 @@
 
 use super::transaction::Reserved;
 use super::value::Value;
-use super::{Scanner, each_command, encode};
+use super::{each_command, encode};
 use crate::command;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{ByValue, Keys, Position, Request};
@@ -51,7 +51,7 @@ impl ByValue for Copier {
     }
 
     fn store(&self, keys: &Keys, fetched: &Bytes) -> Option<Request> {
-        let replies = replies(fetched)?;
+        let replies = Value::parse_all(fetched)?;
         let (tail, values) = replies.split_first()?;
         if values.len() != keys.len() * 2 {
             return None;
@@ -71,7 +71,7 @@ impl ByValue for Copier {
     fn succeeded(&self, answer: &Bytes) -> bool {
         let fine =
             |value: &Value| value.error().is_none() && value.items().iter().all(|v| v.error().is_none());
-        replies(answer).is_some_and(|all| {
+        Value::parse_all(answer).is_some_and(|all| {
             all.iter().all(fine) && all.last().is_some_and(|exec| !exec.items().is_empty())
         })
     }
@@ -114,14 +114,4 @@ impl Commands {
     fn finish(self) -> Request {
         Request { payload: self.bytes.freeze(), commands: self.count }
     }
-}
-
-/// Every reply; `None` when they cannot be read.
-fn replies(answer: &Bytes) -> Option<Vec<Value>> {
-    let (mut rest, mut scanner, mut found) = (answer.clone(), Scanner::default(), Vec::new());
-    while !rest.is_empty() {
-        let len = scanner.next(&rest).ok()??;
-        found.push(Value::parse(&rest.split_to(len))?);
-    }
-    Some(found)
 }

@@ -18,6 +18,16 @@ pub enum Value {
 }
 
 impl Value {
+    /// Every reply of several; `None` when they cannot be read.
+    pub fn parse_all(replies: &Bytes) -> Option<Vec<Value>> {
+        let (mut rest, mut scanner, mut found) = (replies.clone(), super::Scanner::default(), Vec::new());
+        while !rest.is_empty() {
+            let len = scanner.next(&rest).ok()??;
+            found.push(Value::parse(&rest.split_to(len))?);
+        }
+        Some(found)
+    }
+
     /// Reads one complete reply, as found by a [`super::Scanner`]. `None`: not RESP2, or too deep.
     pub fn parse(reply: &Bytes) -> Option<Value> {
         let (value, len) = parse(reply, 0, 0)?;

@@ -26,6 +26,8 @@ pub(super) struct Mend {
     from: u64,
     /// Keys in which it may differ from that.
     keys: Keys,
+    /// Replicas that may be copied from.
+    sources: Mask,
     step: Step,
     tries: u32,
     /// Tells the answer that is waited for from older ones.
@@ -55,12 +57,12 @@ impl Mend {
 
 impl Group {
     /// Takes a replica that differs in `keys` from the log at `from` out of service until it is mended.
-    pub(super) fn begin_mend(&mut self, i: usize, from: u64, keys: Keys, fx: &mut Effects) {
+    pub(super) fn begin_mend(&mut self, i: usize, from: u64, keys: Keys, sources: Mask, fx: &mut Effects) {
         self.abandon_reads(i, fx);
         let replica = &mut self.replicas[i];
         (replica.flight, replica.applied, replica.sent, replica.retry_at_us) = (None, from, from, 0);
         self.enter(i, ReplicaState::Mending, fx);
-        self.mends[i] = Some(Mend { from, keys, step: Step::Waiting(0), tries: 0, token: 0 });
+        self.mends[i] = Some(Mend { from, keys, sources, step: Step::Waiting(0), tries: 0, token: 0 });
     }
 
     /// Can a replica that holds `position`, which is not on the log, be brought back? Finds where it left the log.
@@ -94,8 +96,9 @@ impl Group {
     fn mend_fetch(&mut self, i: usize, now: Now, fx: &mut Effects) {
         let head = self.log.head();
         // Whoever stands at the head will do, committed or not: it is this log that the other is put on.
-        let usable = |replica: &super::Replica| replica.idle(head.seq) && !replica.suspect;
-        let Some(source) = self.replicas.iter().rposition(usable) else { return };
+        let sources = self.mends[i].as_ref().map_or(0, |mend| mend.sources);
+        let usable = super::mask(&self.replicas, |r| r.idle(head.seq) && !r.suspect) & sources;
+        let Some(source) = indices(usable).last() else { return };
         let Some(keys) = self.mend_keys(i) else {
             return self.mend_failed(i, "too many keys differ, or it cannot be told which", fx);
         };
@@ -206,18 +209,25 @@ impl Group {
             return;
         }
         for i in indices(differ) {
-            self.mend_keys_of(i, keys.clone(), fx);
+            self.mend_keys_of(i, keys.clone(), agree, fx);
         }
     }
 
-    /// Copies `keys` to a replica that holds the log but differs in them.
-    pub(super) fn mend_keys_of(&mut self, i: usize, keys: Keys, fx: &mut Effects) {
+    /// Copies `keys` to a replica that holds the log but differs in them, from one of `like`.
+    pub(super) fn mend_keys_of(&mut self, i: usize, keys: Keys, like: Mask, fx: &mut Effects) {
         if let Some(mend) = &mut self.mends[i] {
-            return mend.keys.extend(keys);
+            // Where nobody holds all of it, what came first goes on.
+            if !keys.is_subset(&mend.keys) && mend.sources & like != 0 {
+                // What is being copied does not hold them.
+                mend.keys.extend(keys);
+                mend.sources &= like;
+                mend.disregard(mend.token);
+            }
+            return;
         }
         let without = super::mask(&self.replicas, super::Replica::fed) & !(1 << i);
         if self.replicas[i].fed() && self.rules.iter().all(|r| r.rule.met(without)) {
-            self.begin_mend(i, self.replicas[i].applied, keys, fx);
+            self.begin_mend(i, self.replicas[i].applied, keys, like & !(1 << i), fx);
         }
     }
 }

@@ -11,6 +11,7 @@ mod reads;
 mod record;
 mod replicas;
 mod requests;
+mod survey;
 mod time;
 
 use super::by_value::ByValue;
@@ -251,6 +252,7 @@ pub struct Group {
     held: Vec<HeldRead>,
     /// By replica: what is being done to make it hold what the others hold.
     mends: Vec<Option<Mend>>,
+    survey: Option<survey::Survey>,
     journal: record::Journal,
     in_sync: InSync,
     /// While recovering: the newest entries that the journal holds.
@@ -297,6 +299,7 @@ impl Group {
             unrouted: Vec::new(),
             held: Vec::new(),
             mends: (0..n).map(|_| None).collect(),
+            survey: None,
             journal: record::Journal::default(),
             in_sync: InSync::default(),
             restored: Vec::new(),
@@ -323,6 +326,7 @@ impl Group {
         self.attachments.iter_mut().for_each(|attachment| *attachment = None);
         self.replicas.iter_mut().for_each(|replica| *replica = Replica::new());
         self.mends.iter_mut().for_each(|mend| *mend = None);
+        self.survey = None;
         self.rules.iter_mut().for_each(|rule| rule.committed = 0);
         self.log = Log::new(Position::default(), self.config.log_bytes);
         self.open.clear();
@@ -381,6 +385,8 @@ impl Group {
             Event::Journal(view) => self.recorded(view, fx),
             Event::InSync(members) => self.in_sync_recorded(members),
             Event::Unrecorded { from } => self.unrecorded(from, fx),
+            Event::Survey { id, request, bytes } => self.survey(id, request, bytes, now, fx),
+            Event::Mend { replica, keys, like } => self.mend_keys_of(replica, keys, like, fx),
             Event::Owed { replica, entries } => self.owed(replica, entries, now, fx),
             Event::Unreachable { replica } => self.unreachable(replica, now, fx),
             Event::Disconnected { replica } => self.disconnected(replica, now, fx),
@@ -397,6 +403,7 @@ impl Group {
         self.adapt_in_sync(fx);
         self.advance(fx);
         self.mend(now, fx);
+        self.go_on_surveying(now, fx);
         self.number(now, fx);
         self.feed(now, fx);
         self.route_waiting_reads(now, fx);

@@ -69,6 +69,7 @@ impl Group {
         let read = match flight.asker {
             Asker::Client(read) => read,
             Asker::Mend(target, token) => return self.mend_answered(target, token, &bytes, now, fx),
+            Asker::Survey(id) => return self.survey_answered(i, id, Some(bytes), fx),
         };
         // It may have been asked for elsewhere meanwhile: the first answer counts.
         if read.abandoned && !self.abandon_twin(&read.burst) {
@@ -95,26 +96,28 @@ impl Group {
     pub(super) fn read_lost(&mut self, i: usize, now: Now, fx: &mut Effects) {
         self.replicas[i].suspect = false;
         if let Some(flight) = self.replicas[i].reads.pop_front() {
-            self.lose_read(flight, now, fx);
+            self.lose_read(i, flight, now, fx);
         }
     }
 
     pub(super) fn lose_reads(&mut self, i: usize, now: Now, fx: &mut Effects) {
         for flight in std::mem::take(&mut self.replicas[i].reads) {
-            self.lose_read(flight, now, fx);
+            self.lose_read(i, flight, now, fx);
         }
     }
 
-    fn lose_read(&mut self, flight: ReadFlight, now: Now, fx: &mut Effects) {
+    fn lose_read(&mut self, i: usize, flight: ReadFlight, now: Now, fx: &mut Effects) {
         match flight.asker {
             Asker::Client(read) => self.reroute(read.burst, read.after, read.abandoned, fx),
             Asker::Mend(target, token) => self.mend_lost(target, token, now, fx),
+            Asker::Survey(id) => self.survey_answered(i, id, None, fx),
         }
     }
 
     /// The answers of this replica do not count any more, though they will still come.
     pub(super) fn abandon_reads(&mut self, i: usize, fx: &mut Effects) {
         let mut lost = Vec::new();
+        let mut survey = None;
         for flight in &mut self.replicas[i].reads {
             match &mut flight.asker {
                 Asker::Client(read) if !read.abandoned => {
@@ -122,12 +125,16 @@ impl Group {
                     lost.push((read.burst.clone(), read.after));
                 }
                 Asker::Client(_) => {}
+                Asker::Survey(id) => survey = Some(*id),
                 Asker::Mend(target, token) => {
                     if let Some(mend) = self.mends[*target].as_mut() {
                         mend.disregard(*token);
                     }
                 }
             }
+        }
+        if let Some(id) = survey {
+            self.survey_answered(i, id, None, fx);
         }
         lost.into_iter().for_each(|(burst, after)| self.reroute(burst, after, false, fx));
     }

@@ -7,7 +7,7 @@ use super::super::recovery::{Attachment, Verdict, judge};
 use super::super::replica::{Flight, Replica, ReplicaState, StaleReason};
 use super::super::{Effects, Now};
 use super::{BACKOFF_MAX_US, BACKOFF_US, FEED_BYTES, FEED_ENTRIES, Group, Open, Phase, Votes, Waiting};
-use crate::rule::Rule;
+use crate::rule::{Mask, Rule};
 use bytes::Bytes;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -183,7 +183,7 @@ impl Group {
         if self.log.holds(position) {
             self.feed_from(i, position.seq, fx);
         } else if let Some((from, keys)) = self.undo(position, &attachment.tail) {
-            self.begin_mend(i, from, keys, fx);
+            self.begin_mend(i, from, keys, Mask::MAX, fx);
         } else if position.rank() < self.log.base().rank() && self.journal_reaches(position) {
             self.feed_from(i, position.seq, fx);
             self.replicas[i].beside = Some(position);

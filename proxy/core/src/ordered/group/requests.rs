@@ -31,6 +31,9 @@ impl Group {
 
     /// Numbers waiting stages while the replicas that could take an entry at once are a quorum.
     pub(super) fn number(&mut self, now: Now, fx: &mut Effects) {
+        if self.survey_holds(now) {
+            return;
+        }
         while self.phase == Phase::Serving && self.may_record() && self.meets_some_rule(self.idle()) {
             let Some((number, stage)) = self.pending.pop() else { break };
             let Stage { writes, reads, .. } = stage;

@@ -134,6 +134,7 @@ impl Group {
             return;
         }
         self.phase = Phase::Fenced { by };
+        self.fail_survey(fx);
         let cause = Cause::Fenced { by };
         self.pending.refuse_all(&cause, &mut fx.answers);
         self.retractions_unknown(&cause, fx);
