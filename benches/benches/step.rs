@@ -53,6 +53,7 @@ fn burst(session: u32, ticket: u64, commands: u32, payload: &Bytes, buckets: &Ar
         dialect: 2,
         stamp: false,
         everything: false,
+        grows: false,
         payload: payload.clone(),
         buckets: Buckets::new(buckets.clone(), 0..commands),
         arrived_us: 1,

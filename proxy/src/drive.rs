@@ -1,6 +1,6 @@
 //! The driver of one group: events to the core, effects to sockets. A few lines on purpose.
 
-use crate::backend::link::Link;
+use crate::backend::link::{Link, is_oom};
 use crate::group::GroupShared;
 use crate::journal::JournalEvent;
 use crate::recorder::{News, Recorder};
@@ -291,6 +291,11 @@ impl Driver {
         for note in std::mem::take(&mut self.fx.notes) {
             self.shared.counters.note(&note);
             self.log(&note);
+            if let Note::Refused { replica, error } = &note
+                && is_oom(error)
+            {
+                self.shared.memory.refused(*replica);
+            }
             if let Note::State { replica, now: ReplicaState::InSync, .. } = note {
                 self.record_run(replica);
             }

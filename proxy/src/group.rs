@@ -3,6 +3,7 @@
 
 use crate::backend::reseed::ReseedFacts;
 use crate::backend::scrub::ScrubDesk;
+use crate::memory::Memory;
 use crate::telemetry::GroupCounters;
 use arc_swap::ArcSwap;
 use quorate_core::ordered::{Cause, Health};
@@ -94,6 +95,8 @@ pub struct GroupShared {
     pub fenced: AtomicU64,
     /// Numbers for metrics.
     pub counters: GroupCounters,
+    /// How full its backends are.
+    pub memory: Memory,
     /// Description of the policy in force: name and digest.
     pub policy: Mutex<String>,
 }

@@ -13,6 +13,7 @@ pub mod drive;
 pub mod group;
 pub mod journal;
 pub mod listen;
+pub mod memory;
 pub mod policies;
 pub mod proxy;
 pub mod recorder;

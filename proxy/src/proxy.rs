@@ -12,6 +12,7 @@ use crate::group::{GroupShared, Routing};
 use crate::journal::JournalError;
 use crate::listen::Port;
 use crate::listen::registry::Registry;
+use crate::memory::Memory;
 use crate::policies::{GroupPolicy, PolicyError, topology};
 use crate::recorder::{Recorder, journaling};
 use crate::telemetry::{Metrics, WorkerCounters};
@@ -227,6 +228,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         name: group.name.clone(),
         index,
         facts: replicas.iter().map(|_| Default::default()).collect(),
+        memory: Memory::new(replicas.len(), group.memory_watermark),
         replicas,
         fewest_in_sync: (group.ack == config::Ack::InSync).then(|| group.fewest_in_sync()),
         reserved: Reserved::new(&group.name),

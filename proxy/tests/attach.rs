@@ -42,13 +42,37 @@ fn a_backend_that_evicts_is_refused_until_it_does_not() {
 
 /// Eviction that is switched on later does the same harm.
 #[test]
-#[ignore = "only looked at when a backend is attached"]
 fn a_backend_that_begins_to_evict_is_noticed() {
     let cluster = Cluster::usual();
     let mut direct = cluster.servers[2].client();
     direct.ok("CONFIG SET maxmemory 100mb");
     direct.ok("CONFIG SET maxmemory-policy allkeys-lru");
-    wait_until("it is noticed", LONG, || cluster.proxy.states()[2] != "in-sync");
+    wait_problem(&cluster.proxy, 2, &["allkeys-lru", "CONFIG SET maxmemory-policy noeviction"]);
+    wait_until("it takes no part", LONG, || cluster.proxy.states()[2] != "in-sync");
+    cluster.client().ok("SET meanwhile 1");
+    direct.ok("CONFIG SET maxmemory-policy noeviction");
+    cluster.assert_equal();
+}
+
+/// What it threw away before it was noticed must come back.
+#[test]
+fn a_backend_that_evicted_gets_a_copy() {
+    let cluster = Cluster::usual();
+    let mut client = cluster.client();
+    for i in 0..1000 {
+        client.ok(&format!("SET key:{i} {}", "x".repeat(4000)));
+    }
+    cluster.proxy.wait_in_sync();
+    let mut direct = cluster.servers[2].client();
+    direct.ok("CONFIG SET maxmemory-policy allkeys-random");
+    direct.ok("CONFIG SET maxmemory 4mb");
+    wait_until("it throws keys away", LONG, || direct.line("DBSIZE").number() < 1000);
+    wait_problem(&cluster.proxy, 2, &["allkeys-random"]);
+    wait_until("it takes no part", LONG, || cluster.proxy.states()[2] != "in-sync");
+    direct.ok("CONFIG SET maxmemory-policy noeviction");
+    direct.ok("CONFIG SET maxmemory 0");
+    cluster.assert_equal();
+    assert_eq!(cluster.client().line("DBSIZE").number(), 1000);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::backend::reseed::describe;
 use crate::backend::scrub::{Report, ScrubFacts};
 use crate::cli::explain;
 use crate::group::GroupShared;
+use crate::memory::Pressure;
 use crate::telemetry::{Metrics, render};
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -72,6 +73,7 @@ struct GroupStatus {
     phase: Phase,
     waits_for: &'static str,
     writable: bool,
+    memory_full: bool,
     epoch: u64,
     fenced_by: u64,
     policy: String,
@@ -97,6 +99,7 @@ pub fn status(metrics: &Metrics) -> Value {
 
 fn group_status(group: &GroupShared) -> GroupStatus {
     let health = group.health.load();
+    let memory = group.memory.usages();
     let replica = |(i, view): (usize, &quorate_core::ordered::ReplicaView)| {
         let facts = group.facts[i].lock().map(|facts| facts.clone()).unwrap_or_default();
         json!({
@@ -107,6 +110,8 @@ fn group_status(group: &GroupShared) -> GroupStatus {
             "suspect": view.suspect,
             "server": facts.server,
             "address": facts.address,
+            "memory_used": memory.get(i).copied().flatten().map(|usage| usage.used),
+            "memory_max": memory.get(i).copied().flatten().map(|usage| usage.max),
             "reseed": facts.reseed.progress,
             "reseeds_ended": facts.reseed.ended(),
             "last_reseed": facts.reseed.last,
@@ -119,6 +124,7 @@ fn group_status(group: &GroupShared) -> GroupStatus {
         phase: health.phase,
         waits_for: health.waits_for,
         writable: health.writable,
+        memory_full: group.memory.pressure() == Pressure::Full,
         epoch: health.epoch,
         fenced_by: group.fenced.load(Ordering::Relaxed),
         policy: group.policy.lock().map(|policy| policy.clone()).unwrap_or_default(),

@@ -82,6 +82,8 @@ pub struct Want<'a> {
     pub tail: &'a dyn Fn(Position) -> bool,
     /// A digest of its data, if it has no position.
     pub data: bool,
+    /// Index of the replica.
+    pub replica: usize,
 }
 
 /// How much data a backend without a position holds, and which.
@@ -122,6 +124,11 @@ pub async fn examine(call: &mut Call) -> Result<String, String> {
 }
 
 pub(super) fn permissions(error: &str) -> String {
+    if error.starts_with("OOM") {
+        return format!(
+            "it is out of memory, and takes no owner until it has some; raise its maxmemory: {error}"
+        );
+    }
     format!("it refuses what the proxy needs (all commands, ACL among them, on all keys): {error}")
 }
 
@@ -155,6 +162,7 @@ pub async fn attach(
     }
     tidy(&mut call, &group.name).await?;
     let run_id = info.get("run_id").cloned().unwrap_or_default();
+    own_up(&mut call, group, want.replica, &run_id, &info).await?;
     let mut attachment = standing(&mut call, &group.reserved, &run_id, want.tail).await?;
     if attachment.position.is_none() {
         attachment.empty = is_empty(&mut call, &group.reserved).await?;
@@ -178,9 +186,25 @@ pub(super) async fn info(call: &mut Call) -> Result<BTreeMap<String, String>, St
     if let Some(error) = answer.error() {
         return Err(permissions(&error));
     }
-    let text = answer.text().unwrap_or_default();
+    Ok(pairs(answer.text().unwrap_or_default()))
+}
+
+/// The fields of an answer to `INFO`.
+pub(super) fn pairs(text: &str) -> BTreeMap<String, String> {
     let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
-    Ok(pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect())
+    pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+/// Why it cannot carry a log, if it throws keys away by itself.
+pub(super) fn evicts(info: &BTreeMap<String, String>, address: &str) -> Option<String> {
+    let policy = info.get("maxmemory_policy").map_or("", String::as_str);
+    let limited = info.get("maxmemory").is_none_or(|max| max != "0");
+    (limited && policy != "noeviction").then(|| {
+        format!(
+            "{address} evicts keys by itself (maxmemory-policy {policy}), so replicas would differ; \
+             run 'CONFIG SET maxmemory-policy noeviction' on it"
+        )
+    })
 }
 
 /// What must be true of a server that carries a log. The result names it.
@@ -204,12 +228,8 @@ fn check(info: &BTreeMap<String, String>, address: &str) -> Result<String, Strin
     if is("loading", "1") {
         return Err(format!("{address} is still loading its data"));
     }
-    if !is("maxmemory", "0") && !is("maxmemory_policy", "noeviction") {
-        let policy = info.get("maxmemory_policy").cloned().unwrap_or_default();
-        return Err(format!(
-            "{address} evicts keys by itself (maxmemory-policy {policy}), so replicas would differ; \
-             run 'CONFIG SET maxmemory-policy noeviction' on it"
-        ));
+    if let Some(problem) = evicts(info, address) {
+        return Err(problem);
     }
     Ok(match info.get("valkey_version") {
         Some(valkey) => format!("valkey {valkey}"),
@@ -230,6 +250,30 @@ fn command_names(answer: &Value) -> HashSet<String> {
         }
     }
     names
+}
+
+/// A server that threw keys away since it was attached before holds a part of the data, and says so from now on.
+async fn own_up(
+    call: &mut Call,
+    group: &GroupShared,
+    replica: usize,
+    run_id: &str,
+    info: &BTreeMap<String, String>,
+) -> Result<(), String> {
+    let keys = info.get("evicted_keys").and_then(|text| text.parse().ok()).unwrap_or(0);
+    if group.memory.has_evicted(replica, run_id, keys) {
+        let answer = call.ask(&[b"SET", group.reserved.partial.as_bytes(), b"evicted"]).await?;
+        if let Some(error) = answer.error() {
+            return Err(permissions(&error));
+        }
+        tracing::error!(
+            group = group.name,
+            replica = group.replica(replica),
+            "it threw keys away by itself, and needs a copy of all data"
+        );
+    }
+    group.memory.attached(replica, run_id, keys);
+    Ok(())
 }
 
 /// Makes this owner the only one, unless a newer one is there already.

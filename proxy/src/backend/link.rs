@@ -31,9 +31,9 @@ enum Expect {
         environment: bool,
         lost: bool,
     },
-    /// Commands of our own whose replies nobody waits for.
+    /// A command of our own; the reply is kept only where it tells something.
     Aside {
-        left: u32,
+        keep: bool,
         scanner: Scanner,
     },
 }
@@ -51,6 +51,9 @@ pub struct Link {
     moved: Cell<bool>,
     partial: Cell<usize>,
     run_id: RefCell<String>,
+    /// What it last told of its memory, and whether it is being asked.
+    info: Cell<Option<Bytes>>,
+    asked: Cell<bool>,
     closed: Cell<Option<&'static str>>,
     close: Notify,
 }
@@ -70,6 +73,8 @@ impl Link {
             moved: Cell::new(false),
             partial: Cell::new(0),
             run_id: RefCell::default(),
+            info: Cell::default(),
+            asked: Cell::new(false),
             closed: Cell::new(None),
             close: Notify::new(),
         }
@@ -85,6 +90,8 @@ impl Link {
         self.low_water_mark.set(1);
         self.partial.set(0);
         self.writing.set(false);
+        self.asked.set(false);
+        self.info.set(None);
         self.closed.set(None);
     }
 
@@ -126,9 +133,9 @@ impl Link {
         self.partial.get()
     }
 
-    /// Is nothing expected back?
+    /// Is nothing expected back that the core waits for?
     pub fn is_idle(&self) -> bool {
-        self.expected.borrow().is_empty()
+        self.expected.borrow().iter().all(|expect| matches!(expect, Expect::Aside { .. }))
     }
 
     fn is_open(&self) -> bool {
@@ -144,10 +151,26 @@ impl Link {
 
     /// Queues a command of our own.
     pub fn aside(&self, command: Bytes) {
+        self.aside_for(command, false);
+    }
+
+    fn aside_for(&self, command: Bytes, keep: bool) {
         if self.is_open() {
             self.outgoing.borrow_mut().push_back(command);
-            self.expected.borrow_mut().push_back(Expect::Aside { left: 1, scanner: Scanner::default() });
+            self.expected.borrow_mut().push_back(Expect::Aside { keep, scanner: Scanner::default() });
         }
+    }
+
+    /// Asks how its memory stands, unless it is being asked already.
+    pub fn ask_info(&self) {
+        if !self.asked.replace(true) {
+            self.aside_for(Bytes::from_static(b"*2\r\n$4\r\nINFO\r\n$6\r\nmemory\r\n"), true);
+        }
+    }
+
+    /// The answer to [`Self::ask_info`], once.
+    pub fn take_info(&self) -> Option<Bytes> {
+        self.info.take()
     }
 
     /// Queues a read.
@@ -259,13 +282,14 @@ impl Link {
                 return Err(ReplyError::unexpected("nothing", buf));
             };
             match front {
-                Expect::Aside { left, scanner } => {
+                Expect::Aside { keep, scanner } => {
                     let Some(len) = scanner.next(buf)? else { return Ok(()) };
-                    let _ = buf.split_to(len);
-                    *left -= 1;
-                    if *left == 0 {
-                        expected.pop_front();
+                    let reply = buf.split_to(len);
+                    if *keep {
+                        self.info.set(Some(reply.freeze()));
+                        self.asked.set(false);
                     }
+                    expected.pop_front();
                 }
                 Expect::Read { left, scanner, at, environment, lost } => {
                     while *left > 0 {
@@ -284,11 +308,17 @@ impl Link {
                 }
                 Expect::Transaction { reader, .. } => {
                     let Some(outcome) = reader.read(buf)? else { return Ok(()) };
+                    let is_script = reader.is_script();
                     let Some(Expect::Transaction { entries, rejected, .. }) = expected.pop_front() else {
                         continue;
                     };
                     drop(expected);
-                    self.transacted(outcome, entries, rejected, events)?;
+                    match outcome {
+                        Outcome::Refused(error) if !is_script && rejected.is_empty() && is_oom(&error) => {
+                            self.out_of_memory(error, entries, events);
+                        }
+                        outcome => self.transacted(outcome, entries, rejected, events)?,
+                    }
                 }
             }
         }
@@ -319,6 +349,19 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// A full server takes no transaction, whatever is in it. What frees memory is sent again in the one form
+    /// that it still takes.
+    fn out_of_memory(self: &Rc<Self>, error: Bytes, entries: Vec<Arc<Entry>>, events: &mut Vec<Event>) {
+        self.lose_reads();
+        let Some(image) = self.framer.script(&entries) else {
+            return events.push(Event::Refused { replica: self.replica, error });
+        };
+        let reader = self.framer.script_reader(&entries);
+        self.outgoing.borrow_mut().extend(image);
+        self.expected.borrow_mut().push_back(Expect::Transaction { reader, entries, rejected: vec![] });
+        self.flush();
     }
 
     /// Reads behind entries that were not applied saw too little.
@@ -354,6 +397,11 @@ impl Link {
         self.flush();
         Ok(())
     }
+}
+
+/// The error that a server gives when it is over its limit.
+pub(crate) fn is_oom(error: &[u8]) -> bool {
+    error.starts_with(b"OOM ")
 }
 
 /// The single commands of the entries.

@@ -8,6 +8,7 @@ pub mod call;
 pub mod embedded;
 pub mod link;
 mod lowat;
+mod memory;
 pub mod reseed;
 pub mod scrub;
 pub mod serve;

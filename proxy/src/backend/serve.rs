@@ -104,6 +104,7 @@ impl Attendant {
     pub async fn run(self) {
         let mut wait = FIRST_WAIT;
         let mut last_problem = String::new();
+        self.tell_memory(None);
         while !self.is_over() {
             let recovering = self.driver.borrow().group().phase() == Phase::Recovering;
             match self.attach(recovering).await {
@@ -167,7 +168,7 @@ impl Attendant {
         driver.superseded().is_some() || matches!(driver.group().phase(), Phase::Fenced { .. })
     }
 
-    fn is_stale(&self) -> bool {
+    pub(super) fn is_stale(&self) -> bool {
         use quorate_core::ordered::ReplicaState;
         let state = self.shared.health.load().replicas.get(self.replica).map(|view| view.state);
         matches!(state, Some(ReplicaState::Stale(_)))
@@ -180,7 +181,7 @@ impl Attendant {
     async fn attach(&self, recovering: bool) -> Result<Attached, AttachError> {
         // Whoever stands on the log is simply fed; the tail of any other shows where it left it.
         let tail = |position| recovering || !self.driver.borrow().group().holds(position);
-        let want = Want { tail: &tail, data: recovering };
+        let want = Want { tail: &tail, data: recovering, replica: self.replica };
         let attached = attach(&self.backend, &self.shared, &self.owner, &self.password, want).await?;
         self.peers.learn(self.replica, &attached.commands, &self.shared);
         self.peers.compare(self.replica, attached.data)?;
@@ -192,7 +193,7 @@ impl Attendant {
         let Attached { stream, attachment, run_id, server, address, torn, .. } = attached;
         self.shared.note(self.replica, |facts| {
             facts.server = server;
-            facts.address = address;
+            facts.address.clone_from(&address);
             facts.problem.clear();
         });
         let (mut reader, writer) = stream.into_split();
@@ -202,13 +203,14 @@ impl Attendant {
             self.link.aside(encode::command_bytes(&[b"BGREWRITEAOF"]));
         }
         self.driver.borrow_mut().run([Event::Attached { replica: self.replica, attachment }]);
-        let why = self.carry(&mut reader).await;
+        let why = self.carry(&mut reader, &address).await;
         self.link.shut();
         self.driver.borrow_mut().run([Event::Disconnected { replica: self.replica }]);
+        self.tell_memory(None);
         why
     }
 
-    async fn carry(&self, reader: &mut OwnedReadHalf) -> String {
+    async fn carry(&self, reader: &mut OwnedReadHalf, address: &str) -> String {
         let mut buf = BytesMut::new();
         let mut events = Vec::new();
         let mut probe = interval(PROBE);
@@ -232,12 +234,17 @@ impl Attendant {
                         return format!("its answer makes no sense: {error}");
                     }
                     self.driver.borrow_mut().push(events.drain(..));
+                    if let Some(info) = self.link.take_info()
+                        && let Err(why) = self.weigh(&info, address)
+                    {
+                        return why;
+                    }
                 }
                 why = self.link.closing() => return why.to_string(),
                 _ = probe.tick() => {
                     // The core watches requests; this watches silence.
                     if probed {
-                        return "it answers no PING".into();
+                        return "it answers nothing".into();
                     }
                     if self.is_reseed_due() {
                         return RESEED.into();
@@ -245,11 +252,9 @@ impl Attendant {
                     if since.elapsed() > LOOK_AGAIN && self.is_stale() {
                         return STALE.into();
                     }
-                    if self.link.is_idle() {
-                        probed = true;
-                        self.link.aside(bytes::Bytes::from_static(b"*1\r\n$4\r\nPING\r\n"));
-                        self.link.flush();
-                    }
+                    probed = self.link.is_idle();
+                    self.link.ask_info();
+                    self.link.flush();
                 }
             }
         }

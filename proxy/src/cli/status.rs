@@ -100,6 +100,9 @@ fn text(status: &Value) -> String {
         };
         let writable = if group["writable"].as_bool() == Some(true) { "writable" } else { "NOT WRITABLE" };
         out += &format!("\ngroup {}: {phase}, {writable}\n", word(&group["name"]));
+        if group["memory_full"].as_bool() == Some(true) {
+            out += "  MEMORY FULL: commands that need memory are refused\n";
+        }
         if !word(&group["waits_for"]).is_empty() {
             out += &format!("  waits for {}\n", word(&group["waits_for"]));
         }
@@ -120,6 +123,9 @@ fn text(status: &Value) -> String {
                 "  {name:<10} {state:<8} applied {:<8} owed {:<6} {server}\n",
                 replica["applied"], replica["lag"]
             );
+            if let Some(memory) = memory_line(replica) {
+                out += &format!("             {memory}\n");
+            }
             let problem = word(&replica["problem"]);
             if let Some(progress) = reseed_line(&replica["reseed"]) {
                 out += &format!("             {progress}\n");
@@ -152,6 +158,13 @@ pub(super) fn scrub_line(report: &Value) -> String {
         line += &format!(", {:.0} %", report["ratio"].as_f64().unwrap_or(0.0) * 100.0);
     }
     line
+}
+
+/// How full a replica is; `None` where it has no limit, or did not tell.
+fn memory_line(replica: &Value) -> Option<String> {
+    let (used, max) = (replica["memory_used"].as_u64()?, replica["memory_max"].as_u64()?);
+    let percent = (used as f64 / max as f64 * 100.0).round();
+    (max > 0).then(|| format!("memory {percent} %, {} of {}", size(used), size(max)))
 }
 
 /// How far a reseed is; `None` when there is none.
@@ -195,6 +208,14 @@ mod tests {
     fn sizes_are_short() {
         let all = [0, 1023, 1024, 1536 << 10, 3 << 30].map(size);
         assert_eq!(all, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "3.0 GiB"]);
+    }
+
+    #[test]
+    fn memory_is_shown_where_there_is_a_limit() {
+        let line = |used, max| memory_line(&json!({ "memory_used": used, "memory_max": max }));
+        assert_eq!(line(3 << 20, 4 << 20).as_deref(), Some("memory 75 %, 3.0 MiB of 4.0 MiB"));
+        assert_eq!(line(3 << 20, 0), None);
+        assert_eq!(memory_line(&json!({ "memory_used": null })), None);
     }
 
     #[test]

@@ -286,6 +286,8 @@ pub struct Group {
     pub journal_age: Duration,
     /// Writes that wait to be ordered, in bytes; above it, new ones are refused.
     pub queue_memory: u64,
+    /// Share of a backend's maxmemory from which on commands that need memory are refused.
+    pub memory_watermark: f64,
     /// Allow write quorums that do not intersect, which can lose acknowledged writes.
     pub weak_writes: bool,
     /// Who begins the copying of all data to a stale replica.
@@ -337,6 +339,7 @@ impl Group {
             journal_size: 1 << 30,
             journal_age: Duration::from_secs(24 * 60 * 60),
             queue_memory: 128 << 20,
+            memory_watermark: 0.9,
             weak_writes: false,
             reseed: Reseed::Auto,
             scrub_rate: 1000,

@@ -170,6 +170,9 @@ pub(super) struct RawGroup {
     /// Writes that wait to be ordered; above it, new ones are refused.
     #[schemars(extend("default" = "128MiB"))]
     pub queue_memory: Option<At<Size>>,
+    /// Share of a backend's maxmemory from which on commands that need memory are refused, above 0 and at most 1.
+    #[schemars(extend("default" = 0.9, "exclusiveMinimum" = 0, "maximum" = 1))]
+    pub memory_watermark: Option<At<f64>>,
     /// Allow write quorums that do not intersect, which can lose acknowledged writes.
     #[schemars(extend("default" = false))]
     pub weak_writes: Option<At<bool>>,

@@ -149,7 +149,7 @@ fn branches(node: &Value) -> Vec<&Value> {
 
 fn accepts(branch: &Value, kind: &str) -> bool {
     match &branch["type"] {
-        Value::String(only) => only == kind,
+        Value::String(only) => only == kind || (only == "number" && kind == "integer"),
         Value::Array(kinds) => kinds.iter().any(|known| known == kind),
         _ => true,
     }

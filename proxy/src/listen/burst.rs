@@ -25,6 +25,10 @@ pub struct Kind {
     pub stamp: bool,
     /// May touch any key.
     pub everything: bool,
+    /// Some command needs memory.
+    pub grows: bool,
+    /// A backend is short of memory: what needs it shares no burst with what does not.
+    pub apart: bool,
 }
 
 #[derive(Debug)]
@@ -65,7 +69,9 @@ impl Outbox {
         let Some(last) = self.drafts.last_mut() else { return false };
         let most = if kind.access == Access::Read { BURST_READS } else { BURST_COMMANDS };
         let fits = last.commands < most && last.range.1 - last.range.0 + command.len() <= BURST_BYTES;
-        if last.session != session || last.ticket != ticket || last.kind != kind || kind.stamp || !fits {
+        let alike = last.kind == Kind { grows: last.kind.grows, ..kind }
+            && (last.kind.grows == kind.grows || !kind.apart);
+        if last.session != session || last.ticket != ticket || !alike || kind.stamp || !fits {
             return false;
         }
         if last.own.is_some() || command.len() >= LARGE {
@@ -74,6 +80,7 @@ impl Outbox {
         self.payload.extend_from_slice(command);
         last.range.1 = self.payload.len();
         last.commands += 1;
+        last.kind.grows |= kind.grows;
         last.buckets.1 = self.buckets.len() as u32;
         true
     }
@@ -108,6 +115,7 @@ impl Outbox {
             dialect: draft.kind.dialect,
             stamp: draft.kind.stamp,
             everything: draft.kind.everything,
+            grows: draft.kind.grows,
             payload: draft.own.unwrap_or_else(|| payload.slice(draft.range.0..draft.range.1)),
             buckets: Buckets::new(buckets.clone(), draft.buckets.0..draft.buckets.1),
             arrived_us: now_us,
@@ -129,7 +137,15 @@ pub enum Payload<'a> {
 mod tests {
     use super::*;
 
-    const WRITE: Kind = Kind { access: Access::Write, plan: 0, dialect: 2, stamp: false, everything: false };
+    const WRITE: Kind = Kind {
+        access: Access::Write,
+        plan: 0,
+        dialect: 2,
+        stamp: false,
+        everything: false,
+        grows: false,
+        apart: false,
+    };
 
     #[test]
     fn commands_of_one_session_and_kind_share_a_burst() {
@@ -149,6 +165,19 @@ mod tests {
         assert_eq!(bursts[1].payload.as_ref(), b"big");
         assert_eq!(bursts[1].buckets.iter().collect::<Vec<_>>(), [3]);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_needs_memory_has_a_burst_of_its_own_only_while_memory_is_short() {
+        for apart in [false, true] {
+            let mut outbox = Outbox::default();
+            let frees = Kind { apart, ..WRITE };
+            let grows = Kind { grows: true, ..frees };
+            outbox.begin(1, 1, frees, 1, Payload::Copy(b"x"));
+            assert!(outbox.extend(1, 1, frees, b"x"));
+            assert_eq!(outbox.extend(1, 1, grows, b"x"), !apart);
+            assert_eq!(outbox.take(5).bursts[0].grows, !apart);
+        }
     }
 
     #[test]

@@ -4,11 +4,12 @@ use super::burst::{Kind, LARGE, Payload};
 use super::filter::{RANDOM_TRIES, Shape};
 use super::local;
 use super::session::Session;
+use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::{Asked, Worker};
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::Access;
 use quorate_core::plan::{ASK, OpClass, REJECT};
-use quorate_wire::command::{self, Carry, Command, CommandError, Filter, Local, Rewritten};
+use quorate_wire::command::{self, Carry, Command, CommandError, Filter, Flags, Local, Rewritten};
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, encode};
 
@@ -91,6 +92,12 @@ impl Worker {
         stamp: bool,
     ) {
         let group = &self.groups[s.port.group.index];
+        let pressure = group.shared.memory.pressure();
+        let (apart, grows) = (pressure != Pressure::None, command.flags.has(Flags::DENYOOM));
+        if grows && pressure == Pressure::Full {
+            group.shared.memory.count_refusal();
+            return s.error(OUT_OF_MEMORY);
+        }
         let outbox = &mut *group.outbox.borrow_mut();
         let mut reserved = false;
         let mut keys = 0;
@@ -108,7 +115,7 @@ impl Worker {
             Err(message) => return s.error(&message),
         };
         let everything = keys == 0 || class == OpClass::Scan;
-        let kind = Kind { access, plan, dialect: s.dialect, stamp, everything };
+        let kind = Kind { access, plan, dialect: s.dialect, stamp, everything, grows, apart };
         self.counters.request(class);
         if let (Some(ticket), Payload::Copy(bytes)) = (s.open_burst, &payload)
             && outbox.extend(s.number, ticket, kind, bytes)
@@ -192,7 +199,15 @@ impl Worker {
             Ok(plan) => plan,
             Err(message) => return s.error(&message),
         };
-        let kind = Kind { access: Access::Read, plan, dialect: s.dialect, stamp: false, everything: true };
+        let kind = Kind {
+            access: Access::Read,
+            plan,
+            dialect: s.dialect,
+            stamp: false,
+            everything: true,
+            grows: false,
+            apart: false,
+        };
         self.counters.request(class);
         let ticket = s.wait(self.now_us(), shape);
         let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();

@@ -5,6 +5,7 @@ use crate::backend::reseed::Outcome;
 use crate::backend::scrub::Totals;
 use crate::group::GroupShared;
 use crate::listen::registry::Registry;
+use crate::memory::{Pressure, Usage};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -143,6 +144,18 @@ impl Metrics {
         samples
     }
 
+    /// Of the backends that told their memory.
+    fn memory(&self, value: impl Fn(Usage) -> u64) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for group in &self.groups {
+            for (i, usage) in group.memory.usages().into_iter().enumerate() {
+                let labels = vec![("group", group.name.clone()), ("replica", group.replica(i))];
+                samples.extend(usage.map(|usage| (labels, value(usage) as f64)));
+            }
+        }
+        samples
+    }
+
     fn scrub_progress(&self) -> Vec<Sample> {
         let ratio =
             |g: &Arc<GroupShared>| Some((vec![("group", g.name.clone())], g.scrub.facts().progress?.ratio));
@@ -235,6 +248,14 @@ impl Collector for Collected {
         counter(e, "quorate_retracted_entries", "Entries that no backend took", retracted)?;
         let losses = m.by_group(|g| load(&g.counters.losses));
         counter(e, "quorate_replica_losses", "Times that a replica went down", losses)?;
+        let used = m.memory(|usage| usage.used);
+        gauge(e, "quorate_replica_memory_used_bytes", "Memory held against the backend's limit", used)?;
+        let max = m.memory(|usage| usage.max);
+        gauge(e, "quorate_replica_memory_max_bytes", "The backend's limit, 0 for none", max)?;
+        let full = m.by_group(|g| flag(g.memory.pressure() == Pressure::Full));
+        gauge(e, "quorate_group_memory_full", "1 while commands that need memory are refused", full)?;
+        let refused = m.by_group(|g| g.memory.refusals() as f64);
+        counter(e, "quorate_memory_refusals", "Commands refused because memory is nearly full", refused)?;
         counter(e, "quorate_reseeds", "Reseeds that ended, by outcome", m.reseeds())?;
         let progress = m.reseed_progress();
         gauge(e, "quorate_reseed_progress_ratio", "Share of the data that a reseed has copied", progress)?;

@@ -58,6 +58,8 @@ pub struct Burst {
     pub stamp: bool,
     /// May touch any key: a read holds on everything, a write is seen by every read.
     pub everything: bool,
+    /// Some command of it needs memory: a backend may refuse it where it takes others.
+    pub grows: bool,
     /// The commands.
     pub payload: Bytes,
     /// Buckets of the keys.
@@ -80,6 +82,7 @@ pub(super) struct Stage {
     bytes: usize,
     commands: u32,
     dialect: u8,
+    grows: bool,
 }
 
 /// Where a session's latest waiting request stands.
@@ -101,12 +104,19 @@ pub(super) struct Pending {
     limit: usize,
     stage_bytes: usize,
     stage_commands: u32,
+    /// What needs memory shares no stage with what does not.
+    apart: bool,
 }
 
 impl Pending {
     pub(super) fn new(limit: usize, stage_bytes: usize, stage_commands: u32) -> Self {
         let (stages, places) = (VecDeque::new(), Vec::new());
-        Self { stages, first: 1, places, bytes: 0, limit, stage_bytes, stage_commands }
+        Self { stages, first: 1, places, bytes: 0, limit, stage_bytes, stage_commands, apart: false }
+    }
+
+    /// Shall what needs memory wait in stages of its own from now on?
+    pub(super) fn keep_apart(&mut self, apart: bool) {
+        self.apart = apart;
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -150,6 +160,7 @@ impl Pending {
         slot.bytes += burst.payload.len();
         slot.commands += burst.commands;
         slot.dialect = burst.dialect;
+        slot.grows |= burst.grows;
         slot.writes.push(burst);
     }
 
@@ -162,6 +173,7 @@ impl Pending {
         let slot = &self.stages[index];
         slot.writes.is_empty()
             || (slot.dialect == burst.dialect
+                && (slot.grows == burst.grows || !self.apart)
                 && slot.bytes + burst.payload.len() <= self.stage_bytes
                 && slot.commands + burst.commands <= self.stage_commands)
     }
@@ -228,6 +240,7 @@ mod tests {
             dialect: 2,
             stamp: false,
             everything: false,
+            grows: false,
             payload: Bytes::from_static(b"0123456789"),
             buckets: Buckets::new(Arc::from([]), 0..0),
             arrived_us: 0,
@@ -273,6 +286,18 @@ mod tests {
         pending.add_write(burst(3, 1, Access::Write));
         assert_eq!(tickets(&pending.pop().expect("first").1.writes), [(1, 1), (3, 1)]);
         assert_eq!(tickets(&pending.pop().expect("second").1.writes), [(2, 1)]);
+    }
+
+    #[test]
+    fn what_needs_memory_and_what_frees_it_share_no_stage_while_memory_is_short() {
+        let mut pending = Pending::new(1000, 1000, 100);
+        pending.keep_apart(true);
+        pending.add_write(Burst { grows: true, ..burst(1, 1, Access::Write) });
+        pending.add_write(burst(2, 1, Access::Write));
+        pending.add_write(Burst { grows: true, ..burst(3, 1, Access::Write) });
+        pending.add_write(burst(1, 2, Access::Write));
+        assert_eq!(tickets(&pending.pop().expect("first").1.writes), [(1, 1), (3, 1)]);
+        assert_eq!(tickets(&pending.pop().expect("second").1.writes), [(2, 1), (1, 2)]);
     }
 
     #[test]

@@ -105,7 +105,12 @@ impl World {
     }
 
     fn submit_payload(&mut self, session: u32, ticket: u64, access: Access, payload: Bytes) {
-        let burst = Burst {
+        let burst = self.burst(session, ticket, access, payload);
+        self.step(Event::Submit(Submission { bursts: vec![burst] }));
+    }
+
+    fn burst(&self, session: u32, ticket: u64, access: Access, payload: Bytes) -> Burst {
+        Burst {
             session,
             ticket,
             commands: 1,
@@ -114,11 +119,11 @@ impl World {
             dialect: 2,
             stamp: false,
             everything: false,
+            grows: false,
             payload,
             buckets: Buckets::new(Arc::from([7u16]), 0..1),
             arrived_us: self.now.us,
-        };
-        self.step(Event::Submit(Submission { bursts: vec![burst] }));
+        }
     }
 
     /// A write of so many bytes as session 1, ticket 1.
@@ -333,6 +338,26 @@ fn one_refusal_does_not_fail_the_group() {
 }
 
 #[test]
+fn what_was_refused_together_is_tried_one_by_one() {
+    let mut world = World::serving(3);
+    let before = world.group.head();
+    world.step(Event::Disconnected { replica: 2 });
+    for ticket in 1..4 {
+        world.write(1, ticket);
+        world.apply(0, &["+OK"]);
+        world.apply(1, &["+OK"]);
+    }
+    world.sent();
+    world.attach(2, Some(before));
+    assert_eq!(world.sent(), [(2, "2=1/1;+3=1/2;+4=1/3;".into())]);
+    world.step(Event::Refused { replica: 2, error: Bytes::from_static(b"OOM") });
+    world.wait(50);
+    assert_eq!(world.sent(), [(2, "2=1/1;".into())]);
+    world.apply(2, &["+OK"]);
+    assert_eq!(world.sent(), [(2, "3=1/2;+4=1/3;".into())]);
+}
+
+#[test]
 fn an_entry_that_everybody_refused_is_taken_back() {
     let mut world = World::serving(3);
     let before = world.group.head();
@@ -345,6 +370,37 @@ fn an_entry_that_everybody_refused_is_taken_back() {
     world.sent();
     world.write(1, 2);
     assert_eq!(world.sent(), to_all(3, "2=1/2;"));
+}
+
+#[test]
+fn what_needs_no_memory_is_not_refused_with_what_does() {
+    let mut world = World::serving(3);
+    let one = |world: &World, session: u32, grows: bool| {
+        let payload = Bytes::from(format!("{session}/1;"));
+        Burst { grows, ..world.burst(session, 1, Access::Write, payload) }
+    };
+    let bursts: Vec<Burst> =
+        [(1, true), (2, false), (3, true), (4, false)].map(|(s, grows)| one(&world, s, grows)).into();
+    world.step(Event::Submit(Submission { bursts }));
+    assert_eq!(world.sent(), to_all(3, "2=1/1;2/1;3/1;4/1;"));
+    for replica in 0..3 {
+        world.step(Event::Refused { replica, error: Bytes::from_static(b"OOM") });
+    }
+    assert_eq!(world.answers(), ["1/1 refused", "3/1 refused"]);
+    assert_eq!(world.sent(), to_all(3, "2=2/1;4/1;"), "under the number that was given back");
+    // Whoever refuses that too refuses all of it.
+    for replica in 0..3 {
+        world.step(Event::Refused { replica, error: Bytes::from_static(b"OOM") });
+    }
+    assert_eq!(world.answers(), ["2/1 refused", "4/1 refused"]);
+    assert!(world.sent().is_empty());
+    let bursts = vec![one(&world, 5, true), one(&world, 6, false)];
+    world.step(Event::Submit(Submission { bursts }));
+    assert_eq!(world.sent(), to_all(3, "2=5/1;"), "apart from now on");
+    (0..3).for_each(|replica| world.apply(replica, &["+OK"]));
+    assert_eq!(world.sent(), to_all(3, "3=6/1;"));
+    (0..3).for_each(|replica| world.apply(replica, &["+OK"]));
+    assert_eq!(world.answers(), ["5/1 +OK", "6/1 +OK"]);
 }
 
 #[test]

@@ -100,6 +100,7 @@ impl Client {
                 dialect: 2,
                 stamp: false,
                 everything: false,
+                grows: self.ticket.is_multiple_of(2),
                 payload: payload.freeze(),
                 buckets: Buckets::new(buckets.clone(), first as u32..(first + commands) as u32),
                 arrived_us: now_us + delay_us,

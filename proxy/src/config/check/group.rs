@@ -64,6 +64,8 @@ impl Check<'_> {
         group.journal_age = age.unwrap_or(group.journal_age);
         let queue = raw.queue_memory.and_then(|size| self.size("queue-memory", &size, BUFFER_BYTES));
         group.queue_memory = queue.unwrap_or(group.queue_memory);
+        let mark = raw.memory_watermark.and_then(|share| self.share("memory-watermark", &share));
+        group.memory_watermark = mark.unwrap_or(group.memory_watermark);
         group.weak_writes = raw.weak_writes.map_or(group.weak_writes, |weak| weak.value);
         group.reseed = raw.reseed.and_then(|word| self.word("reseed", &word)).unwrap_or(group.reseed);
         let rate = raw.scrub_rate.and_then(|number| self.number("scrub-rate", &number, 1..=1_000_000));

@@ -44,6 +44,16 @@ impl Check<'_> {
         None
     }
 
+    /// A share of something: more than nothing, at most all.
+    pub(super) fn share(&mut self, key: &str, share: &At<f64>) -> Option<f64> {
+        if share.value > 0.0 && share.value <= 1.0 {
+            return Some(share.value);
+        }
+        let message = format!("{key} {} is out of bounds", share.value);
+        self.add(Problem::error("C012", message).at(share.place).label("above 0, at most 1"));
+        None
+    }
+
     /// A duration within bounds.
     pub(super) fn duration(
         &mut self,

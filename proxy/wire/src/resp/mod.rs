@@ -6,6 +6,7 @@ pub mod copy;
 pub mod decode;
 pub mod encode;
 pub mod reply;
+mod script;
 pub mod tail;
 pub mod transaction;
 pub mod value;

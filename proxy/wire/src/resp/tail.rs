@@ -3,13 +3,25 @@
 //! `EPOCH:SEQ:HASH COMMANDS\n` and the commands as sent, or `EPOCH:SEQ:HASH COMMANDS elided\n`
 //! when they were too large to keep.
 
-use bytes::Bytes;
+use super::encode;
+use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Entry, TailEntry};
 
 /// The header line of an entry.
 pub fn header(entry: &Entry) -> String {
     let mark = if entry.elided { " elided" } else { "" };
     format!("{} {}{mark}\n", entry.position, entry.commands)
+}
+
+/// Appends the whole element of an entry, as an argument of a command.
+pub(super) fn element(entry: &Entry, out: &mut BytesMut) {
+    let header = header(entry);
+    let payload: &[Bytes] = if entry.elided { &[] } else { &entry.payload };
+    let len = header.len() + payload.iter().map(Bytes::len).sum::<usize>();
+    encode::header(b'$', len, out);
+    out.extend_from_slice(header.as_bytes());
+    payload.iter().for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Reads one element of a tail list; `None` when it is not one.

@@ -63,8 +63,8 @@ impl Reserved {
 /// Writes entries as transactions.
 #[derive(Debug, Clone)]
 pub struct Framer {
-    keys: Reserved,
-    tail: bool,
+    pub(super) keys: Reserved,
+    pub(super) tail: bool,
 }
 
 impl Framer {
@@ -135,7 +135,7 @@ impl Framer {
 }
 
 /// How many elements the tail keeps after these entries; 0 for all.
-fn trim(entries: &[Arc<Entry>]) -> u32 {
+pub(super) fn trim(entries: &[Arc<Entry>]) -> u32 {
     let cut = entries.iter().rposition(|entry| entry.trim > 0);
     cut.map_or(0, |at| entries[at].trim + (entries.len() - 1 - at) as u32)
 }
@@ -208,6 +208,7 @@ pub struct TransactionReader {
     scanner: Scanner,
     at: usize,
     step: Step,
+    script: bool,
     environment: Option<(usize, usize)>,
     rejected: Vec<(u32, usize, usize)>,
     /// Ends of the replies so far, absolute.
@@ -237,6 +238,7 @@ impl TransactionReader {
             scanner,
             at: 0,
             step: Step::Multi,
+            script: false,
             environment,
             rejected,
             ends,
@@ -244,8 +246,21 @@ impl TransactionReader {
         }
     }
 
+    /// For a script that gives the same replies as one array, followed by one of ours.
+    pub(super) fn of_script(commands: Vec<u32>) -> Self {
+        Self { step: Step::Exec, script: true, ..Self::new(commands, 1) }
+    }
+
+    /// Is the answer that of a script?
+    pub fn is_script(&self) -> bool {
+        self.script
+    }
+
     /// At least this many more bytes will come before the answer can be complete, given what is there already.
     pub fn at_least(&self, have: usize) -> usize {
+        if self.script {
+            return 1;
+        }
         let queued = MULTI_OK + QUEUED.len() * (self.total + self.extras) as usize;
         // Behind the queueing there is EXEC's answer, of at least a line.
         (queued + 1).saturating_sub(have).max(1)
@@ -318,6 +333,11 @@ impl TransactionReader {
         let line = &rest[..=end];
         let span = (self.at, self.at + line.len());
         self.at = span.1;
+        // A script that fails for another reason may have stopped in its middle: only a new look at the backend
+        // tells.
+        if self.script && line.first() == Some(&b'-') && !is_environment_error(line) {
+            return Err(unexpected("a script to end", line));
+        }
         if line.first() == Some(&b'-') {
             if !line.starts_with(b"-EXECABORT") || (self.rejected.is_empty() && self.environment.is_none()) {
                 self.environment = self.environment.or(Some(span));

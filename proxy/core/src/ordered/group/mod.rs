@@ -196,6 +196,9 @@ struct Waiting {
     plan: u16,
     rule: u8,
     arrived_us: u64,
+    /// Its part of the entry's payload.
+    bytes: usize,
+    grows: bool,
 }
 
 /// Few and nearly always one.

@@ -25,7 +25,11 @@ impl Group {
 
     pub(super) fn feed_one(&mut self, i: usize, now: Now, fx: &mut Effects) {
         let from = self.replicas[i].sent + 1;
-        let batch = self.batch(from);
+        let mut batch = self.batch(from);
+        if self.replicas[i].backoff_us > 0 {
+            // What it refused as a whole it may take one by one: first what frees memory, say.
+            batch.truncate(1);
+        }
         let Some(last) = batch.last() else {
             return self.feed_recorded(i, now, fx);
         };
@@ -269,22 +273,30 @@ impl Group {
             return;
         }
         let Some(open) = self.open.pop_back() else { return };
-        if let Some(entry) = self.log.retract() {
+        let entry = self.log.retract();
+        if let Some(entry) = &entry {
             // What was cut stays cut; only the entry itself is no longer counted.
             self.tail.0 = self.tail.0.saturating_sub(1);
             self.tail.1 = self.tail.1.saturating_sub(if entry.elided { 0 } else { entry.len() });
         }
-        let answer = |w: Waiting| {
-            let reply = Reply::Refused(Cause::Backend(error.clone()));
-            Answer { session: w.session, ticket: w.ticket, commands: w.commands, reply }
-        };
-        self.answer_retracted(head, open.waiting.into_iter().map(answer).collect(), fx);
         for replica in &mut self.replicas {
             replica.retry_at_us = 0;
             replica.sent = replica.sent.min(head - 1);
         }
         for held in &mut self.held {
             held.hold.seq = held.hold.seq.min(head - 1);
+        }
+        let answer = |w: &Waiting| {
+            let reply = Reply::Refused(Cause::Backend(error.clone()));
+            Answer { session: w.session, ticket: w.ticket, commands: w.commands, reply }
+        };
+        // What needs no memory is not refused for the sake of what does: it gets a try of its own.
+        let mixed = open.waiting.iter().any(|w| w.grows) && open.waiting.iter().any(|w| !w.grows);
+        let spared = entry.filter(|_| mixed);
+        let refused = open.waiting.iter().filter(|w| w.grows || spared.is_none()).map(answer).collect();
+        self.answer_retracted(head, refused, fx);
+        if let Some(entry) = spared {
+            self.spare(&entry, open.waiting, fx);
         }
         fx.notes.push(Note::Retracted { seq: head });
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 impl Group {
     pub(super) fn submit(&mut self, submission: Submission, now: Now, fx: &mut Effects) {
+        self.pending.keep_apart(self.replicas.iter().any(|replica| replica.backoff_us > 0));
         for burst in submission.bursts {
             if let Phase::Fenced { by } = self.phase {
                 fx.answers.push(refused(&burst, Cause::Fenced { by }));
@@ -48,36 +49,67 @@ impl Group {
     }
 
     pub(super) fn append(&mut self, now: Now, writes: &[Burst], fx: &mut Effects) {
-        let payload = self.assemble(now, writes);
-        let position = self.log.head().next(self.config.epoch, &payload);
-        let mut open = Open {
-            waiting: Vec::with_capacity(writes.len()),
-            rules: 0,
-            replies: None,
-            votes: Vec::new(),
-            sent_to: 0,
-            refused_by: 0,
-        };
+        let mut waiting = Vec::with_capacity(writes.len());
         let mut first = 0;
         for burst in writes {
             let rule = self.plans[usize::from(burst.plan)].rule;
-            let Burst { session, ticket, commands, plan, arrived_us, .. } = *burst;
-            open.waiting.push(Waiting { session, ticket, first, commands, plan, rule, arrived_us });
-            open.rules |= 1 << rule;
+            let Burst { session, ticket, commands, plan, arrived_us, grows, .. } = *burst;
+            let bytes = burst.payload.len();
+            waiting.push(Waiting { session, ticket, first, commands, plan, rule, arrived_us, bytes, grows });
             first += commands;
+        }
+        let payload = self.assemble(now, writes, &mut waiting);
+        let seq = self.log.head().seq + 1;
+        for (burst, waiting) in writes.iter().zip(&waiting) {
             for bucket in burst.buckets.iter() {
-                self.buckets[bucket] = (position.seq, rule);
+                self.buckets[bucket] = (seq, waiting.rule);
             }
             self.remember_large(burst);
             if burst.everything {
-                self.everywhere = (position.seq, rule);
+                self.everywhere = (seq, waiting.rule);
             }
         }
+        let dialect = writes.first().map_or(2, |burst| burst.dialect);
+        self.append_payload(payload, first, dialect, waiting, fx);
+    }
+
+    fn append_payload(
+        &mut self,
+        payload: Vec<Bytes>,
+        commands: u32,
+        dialect: u8,
+        waiting: Vec<Waiting>,
+        fx: &mut Effects,
+    ) {
+        let position = self.log.head().next(self.config.epoch, &payload);
+        let rules = waiting.iter().fold(0, |rules, waiting| rules | 1 << waiting.rule);
+        let open = Open { waiting, rules, replies: None, votes: Vec::new(), sent_to: 0, refused_by: 0 };
         let bytes: usize = payload.iter().map(Bytes::len).sum();
         let elided = bytes > self.config.tail_payload;
         let trim = self.trim(if elided { 0 } else { bytes });
-        let dialect = writes.first().map_or(2, |burst| burst.dialect);
-        self.push(Entry { position, payload, commands: first, dialect, trim, elided }, open, fx);
+        self.push(Entry { position, payload, commands, dialect, trim, elided }, open, fx);
+    }
+
+    /// Numbers again what was in an entry that was taken back, without what needs memory: others' need of it
+    /// is no reason to refuse them.
+    pub(super) fn spare(&mut self, entry: &Entry, waiting: Vec<Waiting>, fx: &mut Effects) {
+        let mut parts = entry.payload.iter().cloned();
+        let (mut part, mut payload) = (Bytes::new(), Vec::new());
+        let (mut spared, mut first) = (Vec::new(), 0);
+        for waiting in waiting {
+            while part.is_empty() {
+                let Some(next) = parts.next() else { break };
+                part = next;
+            }
+            let bytes = part.split_to(waiting.bytes);
+            if !waiting.grows {
+                let commands = waiting.commands;
+                payload.push(bytes);
+                spared.push(Waiting { first, ..waiting });
+                first += commands;
+            }
+        }
+        self.append_payload(payload, first, entry.dialect, spared, fx);
     }
 
     fn remember_large(&mut self, burst: &Burst) {
@@ -99,13 +131,16 @@ impl Group {
         self.record_pushed(entry, fallen, fx);
     }
 
-    pub(super) fn assemble(&mut self, now: Now, writes: &[Burst]) -> Vec<Bytes> {
+    /// The bursts' commands, in as few parts as is cheap; each burst lies in one part.
+    fn assemble(&mut self, now: Now, writes: &[Burst], waiting: &mut [Waiting]) -> Vec<Bytes> {
         let mut parts = Vec::new();
         let small = writes.iter().map(|b| b.payload.len()).filter(|n| *n <= COPY_BYTES).sum();
         let mut copied = BytesMut::with_capacity(small);
-        for burst in writes {
+        for (burst, waiting) in writes.iter().zip(waiting) {
             if burst.stamp {
+                let before = copied.len();
                 self.stamp.stamp(now, &burst.payload, &mut copied);
+                waiting.bytes = copied.len() - before;
             } else if burst.payload.len() <= COPY_BYTES {
                 copied.extend_from_slice(&burst.payload);
             } else {
