@@ -69,6 +69,8 @@ impl Recorder {
             sync,
             max_bytes: group.journal_size,
             max_age: group.journal_age,
+            // Memory must not let go of what still waits for the disk.
+            queue_bytes: usize::try_from(group.log_memory / 4).unwrap_or(usize::MAX).min(64 << 20),
             ..JournalSettings::default()
         };
         let letters = owner.clone();

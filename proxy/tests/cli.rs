@@ -280,6 +280,35 @@ impl Drop for Demo {
     }
 }
 
+fn simulate(args: &[&str]) -> Finished {
+    Finished::of(quorate().arg("simulate").args(args))
+}
+
+#[test]
+fn a_simulated_seed_tells_the_same_story_twice() {
+    let told = simulate(&["--seed", "7", "--profile", "journal"]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(told.out.starts_with("seed 7, profile journal: "), "{told:?}");
+    assert!(told.out.ends_with("seed 7: all promises kept\n"), "{told:?}");
+    assert_eq!(told.out, simulate(&["--seed", "7", "--profile", "journal"]).out);
+    let found = json(&simulate(&["--seed", "7", "--profile", "journal", "--format", "json"]));
+    assert_eq!(found["verdict"], "kept", "{found}");
+    assert!(found["lines"].as_array().is_some_and(|lines| lines.len() > 10), "{found}");
+}
+
+#[test]
+fn simulated_seeds_make_a_table() {
+    let told = simulate(&["--seeds", "2"]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    for word in ["profile", "acknowledged", "violations", "usual", "single", "journal", "storm", "faults: "] {
+        assert!(told.out.contains(word), "{word}: {told:?}");
+    }
+    let found = json(&simulate(&["--seeds", "1", "--profile", "storm", "--format", "json"]));
+    assert_eq!(found["profiles"][0]["violations"].as_array().map(Vec::len), Some(0), "{found}");
+    assert_eq!(simulate(&["--seed", "1", "--seeds", "2"]).code, Some(2), "one story, or many");
+    assert_eq!(simulate(&["--profile", "sunny"]).code, Some(2));
+}
+
 #[test]
 fn the_embedded_demo() {
     let demo = Demo::start(&["--embedded"]);

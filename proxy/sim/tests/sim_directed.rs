@@ -1,6 +1,6 @@
 //! Schedules that chance does not find: each is played with the rule it is about, and without it.
 
-use quorate_core::ordered::{Phase, SafetyRules};
+use quorate_core::ordered::{Journaling, Phase, SafetyRules};
 use quorate_sim::world::{Ask, Fault, Options, Outcome, ShellRules, World};
 
 const LONG: u64 = 60_000_000;
@@ -186,4 +186,79 @@ fn fence_forgotten(seed: u64, options: &Options) -> Outcome {
 fn a_lost_fence_lets_an_older_owner_back_in() {
     assert_kept(&Options::directed(), fence_forgotten);
     assert_broken(&Options { lost_fences: true, ..Options::directed() }, fence_forgotten);
+}
+
+/// r3 has a write that is on no log, and is away while the next owner writes `writes` times with hardly any memory.
+fn strayed(seed: u64, options: &Options, writes: usize) -> Outcome {
+    let mut world = world(seed, options);
+    // It is owed something for a while, so that there is a journal.
+    cut(&mut world, P[0], R[2]);
+    for item in 0..6 {
+        push(&mut world, 0, P[0], &format!("i{item}"));
+        world.pass(4_000);
+    }
+    join(&mut world, P[0], R[2]);
+    world.pass(300_000);
+    cut(&mut world, P[0], R[0]);
+    cut(&mut world, P[0], R[1]);
+    push(&mut world, 0, P[0], "stray");
+    world.pass(5_000);
+    crash(&mut world, P[0]);
+
+    cut(&mut world, P[1], R[2]);
+    start(&mut world);
+    assert!(world.pass_until(|world| world.serves(P[1])));
+    for item in 0..writes {
+        push(&mut world, 1, P[1], &format!("j{item}"));
+        world.pass(4_000);
+    }
+    join(&mut world, P[1], R[2]);
+    world.pass(300_000);
+    world.finish()
+}
+
+fn hints(edit: fn(&mut SafetyRules)) -> Options {
+    let mut rules = SafetyRules::ALL;
+    edit(&mut rules);
+    Options { rules, journal: Journaling::Hints, log_bytes: 1, ..Options::directed() }
+}
+
+/// What is recorded continues the log, not the stray write.
+#[test]
+fn chain() {
+    let schedule = |seed, options: &Options| strayed(seed, options, 40);
+    assert_kept(&hints(|_| {}), schedule);
+    assert_broken(&hints(|rules| rules.chain = false), schedule);
+}
+
+/// The stray write has the number at which the memory begins: nothing recorded is between the two.
+#[test]
+fn proven() {
+    let schedule = |seed, options: &Options| strayed(seed, options, 1);
+    assert_kept(&hints(|_| {}), schedule);
+    assert_broken(&hints(|rules| rules.proven = false), schedule);
+}
+
+/// An entry that no backend took is taken back while r3 is owed it from the journal, where it was recorded.
+fn taken_back(seed: u64, options: &Options) -> Outcome {
+    let mut world = world(seed, options);
+    cut(&mut world, P[0], R[2]);
+    for item in 0..30 {
+        push(&mut world, 0, P[0], &format!("i{item}"));
+        world.pass(4_000);
+    }
+    join(&mut world, P[0], R[2]);
+    world.inject(Fault::Oom { backend: Some(R[0]), us: 200_000 });
+    world.inject(Fault::Oom { backend: Some(R[1]), us: 200_000 });
+    push(&mut world, 1, P[0], "never");
+    world.pass(300_000);
+    world.finish()
+}
+
+/// A hint of an entry that was refused must not be fed to a replica that comes back.
+#[test]
+fn what_was_taken_back_is_not_fed_from_the_journal() {
+    for tail_entries in [4, 24] {
+        assert_kept(&Options { tail_entries, ..hints(|_| {}) }, taken_back);
+    }
 }

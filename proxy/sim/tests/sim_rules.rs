@@ -1,9 +1,9 @@
 //! Every safety rule is switched off once: the checkers must then see a promise broken. This is
-//! the proof that they would see it if the rule were missing. `barrier` and `run`, which chance does
-//! not find, are in `sim_directed.rs`.
+//! the proof that they would see it if the rule were missing. `barrier`, `run`, `chain` and `proven`, which
+//! chance does not find, are in `sim_directed.rs`.
 
-use quorate_core::ordered::SafetyRules;
-use quorate_sim::world::{Kind, Options, Outcome, ShellRules, World};
+use quorate_core::ordered::{Journaling, SafetyRules};
+use quorate_sim::world::{Kind, Options, Outcome, Profile, ShellRules, World};
 
 /// The first seed whose world breaks a promise.
 fn search(rule: &str, most: u64, options: impl Fn(u64) -> Options) -> Outcome {
@@ -29,10 +29,23 @@ fn shell(edit: fn(&mut ShellRules)) -> impl Fn(u64) -> Options {
     }
 }
 
+/// Worlds of proxies with a journal of this kind.
+fn recorded(journal: Journaling, edit: fn(&mut SafetyRules)) -> impl Fn(u64) -> Options {
+    move |seed| {
+        let mut options = Profile::Journal.with_journal(seed, journal);
+        edit(&mut options.rules);
+        options
+    }
+}
+
 #[test]
 fn with_every_rule_the_same_worlds_keep_every_promise() {
     for seed in 1..=150 {
         let outcome = World::run(seed, &core(|_| {})(seed));
+        assert!(!outcome.is_broken(), "{outcome}");
+    }
+    for seed in 1..=70 {
+        let outcome = World::run(seed, &recorded(Journaling::Log, |_| {})(seed));
         assert!(!outcome.is_broken(), "{outcome}");
     }
 }
@@ -105,4 +118,14 @@ fn image() {
 #[test]
 fn lost_reads() {
     search("lost reads", 400, shell(|rules| rules.lost_reads = false));
+}
+
+#[test]
+fn entries_are_recorded() {
+    search("recorded", 400, recorded(Journaling::Log, |rules| rules.recorded = false));
+}
+
+#[test]
+fn restored() {
+    search("restored", 400, recorded(Journaling::Log, |rules| rules.restored = false));
 }

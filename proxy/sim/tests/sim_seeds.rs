@@ -1,7 +1,7 @@
 //! Hundreds of worlds with faults of all kinds: every promise must be kept in each of them.
 //! `QUORATE_SEEDS` sets how many, `QUORATE_SEED` runs one and tells its story.
 
-use quorate_sim::world::{Kind, Options, Stats, Verdict, World};
+use quorate_sim::world::{Options, Profile, Stats, Verdict, World};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -34,10 +34,6 @@ fn assert_kept(broken: &[String]) {
 }
 
 /// Reads that see what their session sent behind them have a test of their own.
-fn worlds(seed: u64) -> Options {
-    Options { overtaken_reads: false, ..Options::varied(seed) }
-}
-
 #[test]
 fn a_read_is_not_overtaken_by_its_sessions_writes() {
     let (_, broken, _) = run(1, 30, Options::varied);
@@ -46,8 +42,7 @@ fn a_read_is_not_overtaken_by_its_sessions_writes() {
 
 #[test]
 fn one_proxy_at_a_time_keeps_every_promise() {
-    let options = |seed| Options { faults: Kind::with_one_proxy(), ..worlds(seed) };
-    let (sum, broken, _) = run(1, 150, options);
+    let (sum, broken, _) = run(1, 120, |seed| Profile::Single.options(seed));
     assert_kept(&broken);
     let busy = sum.applied > 0 && sum.unknown > 0 && sum.refused > 0;
     assert!(busy || number("QUORATE_SEED").is_some(), "the worlds are too quiet: {sum:?}");
@@ -55,6 +50,19 @@ fn one_proxy_at_a_time_keeps_every_promise() {
 
 #[test]
 fn two_proxies_at_once_keep_every_promise() {
-    let (_, broken, _) = run(100_001, 150, worlds);
+    let (_, broken, _) = run(100_001, 120, |seed| Profile::Usual.options(seed));
+    assert_kept(&broken);
+}
+
+#[test]
+fn proxies_with_a_journal_keep_every_promise() {
+    let (sum, broken, _) = run(200_001, 150, |seed| Profile::Journal.options(seed));
+    assert_kept(&broken);
+    assert!(sum.blackouts > 0 || number("QUORATE_SEED").is_some(), "nobody lost what a quorum had: {sum:?}");
+}
+
+#[test]
+fn a_storm_breaks_no_promise() {
+    let (_, broken, _) = run(300_001, 60, |seed| Profile::Storm.options(seed));
     assert_kept(&broken);
 }

@@ -6,6 +6,7 @@ pub mod explain;
 mod reseed;
 mod run;
 mod scrub;
+mod simulate;
 mod status;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -52,7 +53,8 @@ Examples:
   quorate explain 'SET k v' -c quorate.toml --down r3
   quorate status --at 127.0.0.1:7070
   quorate reseed --group cache --replica r3
-  quorate scrub --group cache --wait";
+  quorate scrub --group cache --wait
+  quorate simulate --seeds 200";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -85,6 +87,8 @@ enum Command {
     Reseed(reseed::Args),
     /// Compare all keys of the replicas, and mend what differs
     Scrub(scrub::Args),
+    /// Play what may go wrong, in simulated time, and judge what clients saw
+    Simulate(simulate::Args),
     /// Print generated files
     #[command(subcommand)]
     Generate(Generate),
@@ -107,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::main(args, cli.format),
         Command::Reseed(args) => reseed::main(args, cli.format),
         Command::Scrub(args) => scrub::main(args, cli.format),
+        Command::Simulate(args) => simulate::main(args, cli.format),
         Command::Generate(Generate::Schema) => {
             println!("{:#}", crate::config::schema());
             Exit::Done

@@ -81,7 +81,9 @@ pub struct ReplicaView {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flight {
     pub(super) to: u64,
-    /// The position of the last entry, when it comes from the journal.
+    /// The position of the last entry.
+    pub(super) at: Position,
+    /// The same, when it comes from the journal.
     pub(super) beside: Option<Position>,
     pub(super) since_us: u64,
     /// Bytes of its payloads.
@@ -142,6 +144,8 @@ pub(super) struct Replica {
     pub(super) suspect: bool,
     /// When bytes last moved on its connection while something was in flight.
     pub(super) moved_us: u64,
+    /// The position of the last entry that it was seen to apply.
+    pub(super) at: Option<Position>,
     /// Where it stands, while the ring does not reach back to it. Not known to be on the log.
     pub(super) beside: Option<Position>,
     /// Bytes at hand of the answer that is arriving.
@@ -162,6 +166,7 @@ impl Replica {
             reads: VecDeque::new(),
             suspect: false,
             moved_us: 0,
+            at: None,
             beside: None,
             partial: 0,
             retry_at_us: 0,

@@ -25,6 +25,14 @@ pub struct SafetyRules {
     pub missed_keys: bool,
     /// Replicas are compared only while all of them stand at the same position.
     pub same_position: bool,
+    /// Where the journal is the log, nothing is acknowledged that it does not hold.
+    pub recorded: bool,
+    /// What comes from the journal must continue the position of the replica that it is for.
+    pub chain: bool,
+    /// Where the journal is the log, a start adopts what it knows beyond the backends.
+    pub restored: bool,
+    /// A replica fed from the journal counts only once it has reached the log in memory, on the same history.
+    pub proven: bool,
 }
 
 impl SafetyRules {
@@ -41,5 +49,9 @@ impl SafetyRules {
         own_keys: true,
         missed_keys: true,
         same_position: true,
+        recorded: true,
+        chain: true,
+        restored: true,
+        proven: true,
     };
 }

@@ -1176,3 +1176,33 @@ fn the_set_never_becomes_smaller_than_it_must_be() {
     world.wait(2_100);
     assert_eq!(world.answers(), ["1/1 refused"]);
 }
+
+#[test]
+fn a_slow_replica_that_memory_has_passed_is_fed_from_the_journal() {
+    let mut r = Recorder::serving(Journaling::Hints);
+    (1..=9).for_each(|ticket| r.write(ticket));
+    r.record();
+    r.world.sent();
+    r.world.apply(2, &["+OK"]);
+    r.record();
+    let sent = r.world.sent();
+    assert!(sent[0].1.starts_with("3=1/2;+4=1/3;"), "{sent:?}");
+    assert!(r.world.fx.notes.iter().all(|note| !matches!(note, Note::Stale { .. })));
+}
+
+#[test]
+fn hints_are_kept_for_a_replica_that_nobody_has_seen_yet() {
+    let mut world = World::unattached(3, |config| {
+        (config.journal, config.log_bytes) = (Journaling::Hints, 8);
+    });
+    let at = Position { epoch: 1, seq: 5, hash: 1 };
+    world.attach(0, Some(at));
+    world.attach(1, Some(at));
+    world.wait(10_000);
+    (0..2).for_each(|replica| world.apply(replica, &[]));
+    assert_eq!(world.group.phase(), Phase::Serving);
+    let mut r = Recorder { world, held: Vec::new() };
+    (1..=9).for_each(|ticket| r.write(ticket));
+    r.record();
+    assert_eq!(r.held.first().map(|entry| entry.position.seq), Some(6), "from the first that it may miss");
+}

@@ -39,7 +39,7 @@ pub(super) struct Attendant {
     wait_us: u64,
     since_us: u64,
     probe_us: u64,
-    probed: bool,
+    pub(super) probed: bool,
 }
 
 impl Attendant {
@@ -126,7 +126,7 @@ impl Proxy {
             return self.lost(i, "it answers no PING", env);
         }
         attendant.probe_us = env.agenda.now_us() + PROBE_US;
-        if attendant.link.is_idle() {
+        if attendant.link.is_unwatched() {
             attendant.probed = true;
             attendant.aside(PING);
             self.flush(i, env);

@@ -19,12 +19,26 @@ pub(super) struct Backend {
     pub(super) wounded: bool,
     /// Out of memory, or loading.
     pub(super) troubled: bool,
+    /// How far its clock is off.
+    pub(super) offset_ms: i64,
+    /// The number of the last entry that is surely on disk.
+    pub(super) synced_to: u64,
 }
 
 impl Backend {
     pub(super) fn new(index: usize, seed: u64, now_ms: u64) -> Self {
         let store = Store::with_history(seed, now_ms, 1 << 16);
-        Self { store, index, up: true, paused: false, synced: 0, wounded: false, troubled: false }
+        Self {
+            store,
+            index,
+            up: true,
+            paused: false,
+            synced: 0,
+            wounded: false,
+            troubled: false,
+            offset_ms: 0,
+            synced_to: 0,
+        }
     }
 
     /// A segment from a proxy.
@@ -34,6 +48,7 @@ impl Backend {
                 env.net.conn_mut(id).session = Some(self.store.connect());
                 env.say(id, Way::ToProxy, Segment::Accepted);
             }
+            // A host that is down says nothing, but its connections are refused soon enough.
             Segment::Syn => env.say(id, Way::ToProxy, Segment::Close),
             Segment::Data(bytes) => self.read(id, &bytes, env),
             Segment::Close => {
@@ -46,9 +61,15 @@ impl Backend {
     }
 
     fn read(&mut self, id: ConnId, bytes: &[u8], env: &mut Env) {
-        let Some(session) = env.net.conn(id).session else { return };
+        let Some(session) = env.net.conn(id).session else {
+            // A server that does not know the connection says so.
+            return if self.up {
+                env.say(id, Way::ToProxy, Segment::Close)
+            };
+        };
         let mut out = Vec::new();
-        let fate = self.store.feed(session, bytes, env.agenda.unix_ms(), &mut out);
+        let now_ms = env.agenda.unix_ms().saturating_add_signed(self.offset_ms);
+        let fate = self.store.feed(session, bytes, now_ms, &mut out);
         if !out.is_empty() {
             env.write(id, Way::ToProxy, Bytes::from(out));
         }
@@ -66,12 +87,17 @@ impl Backend {
         env.say(id, Way::ToProxy, Segment::Close);
     }
 
-    /// The process dies; what it had not read is lost.
-    pub(super) fn kill(&mut self, lose: usize, env: &mut Env) -> usize {
+    /// The process dies; what it had not read is lost. A host that dies `silent` tells nobody.
+    pub(super) fn kill(&mut self, lose: usize, silent: bool, env: &mut Env) -> usize {
         let lost = lose.min(self.store.losable().saturating_sub(self.synced));
         for id in env.net.find(|conn| conn.backend == self.index && conn.session.is_some()) {
             env.net.lose(id, Way::ToBackend);
-            self.close(id, env);
+            if silent {
+                env.net.lose(id, Way::ToProxy);
+                env.net.conn_mut(id).session = None;
+            } else {
+                self.close(id, env);
+            }
         }
         match lost {
             0 => {
@@ -108,6 +134,14 @@ impl Backend {
     /// All that was written is on disk.
     pub(super) fn sync(&mut self) {
         self.synced = self.store.losable();
+        self.synced_to = self.applied().unwrap_or(0);
+    }
+
+    /// The number of the last entry it holds.
+    pub(super) fn applied(&self) -> Option<u64> {
+        let mut dump = self.store.dump();
+        let line = dump.remove(b"__quorate:{g}:pos".as_slice())?;
+        line.split(':').nth(1)?.parse().ok()
     }
 
     /// Nothing is wrong with it any more.

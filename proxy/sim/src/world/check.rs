@@ -1,6 +1,7 @@
 //! The end of a world: everything heals, everything must come to rest, and then it is judged.
 
 use super::World;
+use super::attend::Attendant;
 use super::history::Ask;
 use super::outcome::Verdict;
 use crate::lin::{AppendList, Budget, Counter, Model, OpId, Operation, Register, check};
@@ -41,7 +42,10 @@ impl World {
         let health = proxy.group.health();
         let whole =
             |view: &quorate_core::ordered::ReplicaView| view.state == ReplicaState::InSync && view.lag == 0;
+        // A connection that is dead without a word shows only when its oldest question has waited too long.
+        let rests = |attendant: &Attendant| attendant.probed || attendant.link.is_idle();
         health.writable
+            && proxy.attendants.iter().all(rests)
             && health.replicas.iter().all(whole)
             && self.clients.iter().all(|client| client.is_quiet())
     }

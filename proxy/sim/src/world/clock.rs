@@ -1,10 +1,11 @@
 //! Virtual time and what is due in it. Things due at the same moment happen in the order they were planned.
 
 use super::faults::{Fault, Healing};
+use super::kind::Kind;
 use super::net::{ConnId, Way};
-use quorate_core::ordered::Now;
-use quorate_core::ordered::Submission;
+use quorate_core::ordered::{Entry, Now, Submission};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Wall clock at the beginning of every world, in milliseconds since 1970.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -22,14 +23,34 @@ pub(super) enum Due {
     Answer { client: usize, ticket: u64 },
     /// A client asks again.
     Wake { client: usize },
-    /// A fault happens.
-    Fault(Fault),
+    /// A fault of this kind happens.
+    Fault(Kind, Fault),
     /// A fault ends.
     Heal(Healing),
     /// A backend writes its append-only file to disk.
     Sync { backend: usize },
+    /// A journal's commit ends.
+    Recorded { proxy: usize },
+    /// A journal that failed tries again.
+    Retry { proxy: usize },
+    /// What was read from a journal is there.
+    Owed { proxy: usize, replica: usize, entries: Vec<Arc<Entry>> },
     /// The operator looks at the group.
     Operator,
+}
+
+impl Due {
+    /// The process that it happens in.
+    pub(super) fn proxy(&self) -> Option<usize> {
+        match self {
+            Due::Tick { proxy }
+            | Due::Submit { proxy, .. }
+            | Due::Recorded { proxy }
+            | Due::Retry { proxy }
+            | Due::Owed { proxy, .. } => Some(*proxy),
+            _ => None,
+        }
+    }
 }
 
 /// The clock.

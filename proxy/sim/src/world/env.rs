@@ -3,6 +3,7 @@
 use super::clock::Agenda;
 use super::dice::Dice;
 use super::history::End;
+use super::journal::Folder;
 use super::net::{ConnId, Net, Segment, Way};
 use super::talk::Owner;
 use super::trace::Trace;
@@ -24,6 +25,10 @@ pub(super) struct Env {
     pub(super) net: Net,
     pub(super) trace: Trace,
     pub(super) coordinators: Vec<Coordinator>,
+    /// Disks of journals; each is used by one living process at most.
+    pub(super) folders: Vec<Folder>,
+    /// Clocks run at rates of their own.
+    pub(super) skewed: bool,
     /// Answers of proxies on their way out.
     pub(super) answers: Vec<(usize, Answer)>,
     /// Backends that were fenced since anybody looked.
@@ -52,6 +57,8 @@ impl Env {
             net: Net::default(),
             trace: Trace::default(),
             coordinators: Vec::new(),
+            folders: Vec::new(),
+            skewed: false,
             answers: Vec::new(),
             fences: Vec::new(),
             latest: Owner::default(),

@@ -1,64 +1,11 @@
-//! What goes wrong: the kinds of faults, how a seed chooses among them, and when they strike.
+//! What goes wrong: how a seed chooses among the kinds of faults, and when they strike.
 
 use super::Env;
 use super::clock::Due;
 use super::dice::Dice;
+use super::kind::Kind;
 use super::options::Options;
-
-/// A kind of fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// A backend is killed and comes back with all its data.
-    Restart,
-    /// A backend is killed and comes back without its last transactions.
-    Lose,
-    /// A backend stops for a while, as by SIGSTOP.
-    Pause,
-    /// A connection is reset.
-    Reset,
-    /// Nothing passes between a proxy and a backend for a while.
-    Cut,
-    /// Nothing passes in one direction.
-    OneWay,
-    /// A path is slow for a while.
-    Slow,
-    /// One backend is out of memory.
-    Oom,
-    /// All backends are out of memory.
-    OomAll,
-    /// A backend that comes back loads its data for a while.
-    Loading,
-    /// The proxy is killed, and a new one takes over.
-    CrashProxy,
-    /// A second proxy takes over while the first lives.
-    TakeOver,
-    /// A new proxy comes without the state of the one before.
-    FreshState,
-}
-
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Kind; 13] = [
-        Kind::Restart,
-        Kind::Lose,
-        Kind::Pause,
-        Kind::Reset,
-        Kind::Cut,
-        Kind::OneWay,
-        Kind::Slow,
-        Kind::Oom,
-        Kind::OomAll,
-        Kind::Loading,
-        Kind::CrashProxy,
-        Kind::TakeOver,
-        Kind::FreshState,
-    ];
-
-    /// Kinds that leave one proxy in charge at a time.
-    pub fn with_one_proxy() -> Vec<Kind> {
-        Self::ALL.into_iter().filter(|kind| *kind != Kind::TakeOver).collect()
-    }
-}
+use quorate_core::ordered::Journaling;
 
 /// A fault, as it strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +20,20 @@ pub enum Fault {
         down_us: u64,
         /// Microseconds it then loads.
         loading_us: u64,
+    },
+    /// A backend's host dies and comes back; its peers are not told.
+    Vanish {
+        /// Which.
+        backend: usize,
+        /// Microseconds until it is back.
+        down_us: u64,
+    },
+    /// All backends are killed at once, each without up to `lose` transactions that the disk may have missed.
+    Blackout {
+        /// The most transactions lost.
+        lose: usize,
+        /// Microseconds until they are back.
+        down_us: u64,
     },
     /// A backend stops.
     Pause {
@@ -117,6 +78,41 @@ pub enum Fault {
         /// Microseconds.
         us: u64,
     },
+    /// A proxy stops, as by SIGSTOP.
+    Freeze {
+        /// Which.
+        proxy: usize,
+        /// Microseconds.
+        us: u64,
+    },
+    /// Wall clocks jump.
+    Clock {
+        /// The proxy.
+        proxy: usize,
+        /// The backend.
+        backend: usize,
+        /// By how many milliseconds the proxy's goes forward and the backend's back.
+        ms: i64,
+    },
+    /// The disk of a proxy's journal is full.
+    DiskFull {
+        /// Which proxy.
+        proxy: usize,
+        /// Microseconds.
+        us: u64,
+    },
+    /// The next sync of a proxy's journal fails.
+    SyncError {
+        /// Which proxy.
+        proxy: usize,
+    },
+    /// Files of a proxy's journal are deleted.
+    LoseFiles {
+        /// Which proxy.
+        proxy: usize,
+        /// All of them, not only older ones.
+        all: bool,
+    },
     /// A proxy is killed.
     CrashProxy {
         /// Which.
@@ -138,6 +134,8 @@ pub(super) enum Healing {
     Unblock { proxy: usize, backend: usize },
     Fast { proxy: usize, backend: usize },
     Memory { backend: usize },
+    Disk { folder: usize },
+    Thaw { proxy: usize },
 }
 
 /// A kind in force and how often it strikes on average.
@@ -151,19 +149,30 @@ pub(super) struct Weather {
     habits: Vec<Habit>,
     loading: bool,
     fresh: bool,
+    pub(super) skewed: bool,
     longest_us: u64,
 }
 
 impl Weather {
     /// Some of the kinds allowed, each at a rate of its own.
     pub(super) fn of(options: &Options, dice: &mut Dice) -> Self {
-        let chance = [30, 50, 80][dice.pick(3)];
-        let mut taken: Vec<Kind> = options.faults.iter().copied().filter(|_| dice.percent(chance)).collect();
+        let chance = if options.storm { 90 } else { [30, 50, 80][dice.pick(3)] };
+        let possible = |kind: &Kind| !kind.is_of_journals() || options.journal != Journaling::None;
+        let allowed = options.faults.iter().copied().filter(possible);
+        let mut taken: Vec<Kind> = allowed.filter(|_| dice.percent(chance)).collect();
         taken.sort_unstable();
         let (loading, fresh) = (taken.contains(&Kind::Loading), taken.contains(&Kind::FreshState));
+        let skewed = taken.contains(&Kind::Clock);
         taken.retain(|kind| !matches!(kind, Kind::Loading | Kind::FreshState));
-        let habits = taken.into_iter().map(|kind| Habit { kind, every_us: dice.between(60_000, 700_000) });
-        Weather { habits: habits.collect(), loading, fresh, longest_us: dice.between(20_000, 600_000) }
+        let slowest_us = if options.storm { 250_000 } else { 700_000 };
+        let habits = taken.into_iter().map(|kind| Habit { kind, every_us: dice.between(60_000, slowest_us) });
+        Weather {
+            habits: habits.collect(),
+            loading,
+            fresh,
+            skewed,
+            longest_us: dice.between(20_000, 600_000),
+        }
     }
 
     /// The kinds in force, for the trace.
@@ -182,7 +191,7 @@ impl Weather {
                     break;
                 }
                 for fault in self.draw(habit.kind, replicas, &mut env.dice) {
-                    env.agenda.at(at_us, Due::Fault(fault));
+                    env.agenda.at(at_us, Due::Fault(habit.kind, fault));
                 }
             }
         }
@@ -200,6 +209,21 @@ impl Weather {
                 let lose = dice.between(1, 12) as usize;
                 vec![Fault::Crash { backend, lose, down_us, loading_us }]
             }
+            Kind::HalfOpen => vec![Fault::Vanish { backend, down_us }],
+            Kind::Blackout => {
+                let blackout = Fault::Blackout { lose: dice.between(1, 12) as usize, down_us };
+                let proxy_too = dice.percent(50);
+                let crash = [Fault::CrashProxy { proxy: 0 }, Fault::StartProxy { fresh: false }];
+                [blackout].into_iter().chain(crash.into_iter().filter(|_| proxy_too)).collect()
+            }
+            Kind::Freeze => vec![Fault::Freeze { proxy, us }],
+            Kind::Clock => {
+                let ms = dice.between(1, 3_600_000) as i64;
+                vec![Fault::Clock { proxy, backend, ms: if dice.percent(50) { ms } else { -ms } }]
+            }
+            Kind::DiskFull => vec![Fault::DiskFull { proxy, us }],
+            Kind::SyncError => vec![Fault::SyncError { proxy }],
+            Kind::LostFiles => vec![Fault::LoseFiles { proxy, all: dice.percent(30) }],
             Kind::Pause => vec![Fault::Pause { backend, us }],
             Kind::Reset => vec![Fault::Reset { proxy, backend }],
             Kind::Cut => vec![Fault::Block { proxy, backend, ways: [true, true], us }],

@@ -29,6 +29,11 @@ impl Link {
         self.expected.is_empty()
     }
 
+    /// Is nothing expected back but answers to commands of the proxy's own? The core does not watch those.
+    pub(super) fn is_unwatched(&self) -> bool {
+        self.expected.iter().all(|expect| matches!(expect, Expect::Aside(_)))
+    }
+
     /// What is to be written now.
     pub(super) fn take(&mut self) -> Bytes {
         self.outgoing.split().freeze()

@@ -13,21 +13,28 @@ mod dice;
 mod env;
 mod faults;
 mod history;
+mod journal;
+mod kind;
+mod limits;
 mod link;
 mod net;
 mod operator;
 mod options;
 mod order;
 mod outcome;
+mod profile;
 mod proxy;
+mod recorder;
 mod storm;
 mod talk;
 mod trace;
 
-pub use faults::{Fault, Kind};
+pub use faults::Fault;
 pub use history::Ask;
+pub use kind::Kind;
 pub use options::{Options, ShellRules};
 pub use outcome::{Outcome, Stats, Verdict};
+pub use profile::Profile;
 pub use trace::Line;
 
 use backend::Backend;
@@ -36,6 +43,7 @@ use clock::Due;
 use env::Env;
 use faults::Weather;
 use history::History;
+use limits::Limits;
 use net::Way;
 use proxy::Proxy;
 use quorate_core::ordered::Phase;
@@ -61,6 +69,7 @@ pub struct World {
     steps: usize,
     nonce: u64,
     reseeds: u64,
+    limits: Limits,
 }
 
 impl World {
@@ -90,6 +99,7 @@ impl World {
             stats: Stats::default(),
             steps: options.steps,
             nonce: 0,
+            limits: Limits::default(),
             reseeds: env.dice.below(100),
             options: options.clone(),
             env,
@@ -109,6 +119,7 @@ impl World {
     fn storm(&mut self) {
         let weather = Weather::of(&self.options, &mut self.env.dice);
         self.env.note(weather.describe());
+        self.env.skewed = weather.skewed;
         let length_us = self.env.dice.between(500_000, 2_000_000);
         let until_us = self.env.agenda.now_us() + length_us;
         weather.plan(until_us, self.options.replicas, &mut self.env);
@@ -183,6 +194,10 @@ impl World {
     }
 
     fn happen(&mut self, due: Due) {
+        // A process that is stopped finds all of it when it goes on.
+        if let Some(at_us) = due.proxy().and_then(|proxy| self.thaws_at(proxy)) {
+            return self.env.agenda.at(at_us, due);
+        }
         match due {
             Due::Segment { conn, way: Way::ToBackend } => {
                 let backend = &mut self.backends[self.env.net.conn(conn).backend];
@@ -192,7 +207,8 @@ impl World {
             }
             Due::Segment { conn, way: Way::ToProxy } => {
                 let (proxy, backend) = (self.env.net.conn(conn).proxy, self.env.net.conn(conn).backend);
-                if let Some(segment) = self.env.net.arrive(conn, Way::ToProxy, false) {
+                let frozen = self.thaws_at(proxy).is_some();
+                if let Some(segment) = self.env.net.arrive(conn, Way::ToProxy, frozen) {
                     self.proxies[proxy].receive(backend, conn, segment, &mut self.env);
                 }
             }
@@ -209,16 +225,27 @@ impl World {
                 }
             }
             Due::Wake { client } => self.wake(client),
-            Due::Fault(fault) => self.strike(fault),
+            Due::Fault(kind, fault) => self.strike(kind, fault),
             Due::Heal(healing) => self.mend(healing),
             Due::Sync { backend } => {
                 self.backends[backend].sync();
                 self.env.agenda.after(self.env.dice.between(50_000, 300_000), Due::Sync { backend });
             }
+            Due::Recorded { proxy } if self.proxies[proxy].alive => {
+                self.proxies[proxy].recorded(&mut self.env)
+            }
+            Due::Retry { proxy } if self.proxies[proxy].alive => {
+                self.proxies[proxy].record_again(&mut self.env)
+            }
+            Due::Owed { proxy, replica, entries } if self.proxies[proxy].alive => {
+                self.proxies[proxy].owed(replica, entries, &mut self.env);
+            }
+            Due::Recorded { .. } | Due::Retry { .. } | Due::Owed { .. } => {}
             Due::Operator => {
                 self.env.agenda.after(OPERATOR_US, Due::Operator);
                 self.compare();
                 self.count_the_wounded();
+                self.look_at_limits();
                 if self.env.dice.below(1_000) < self.reseeds {
                     self.reseed();
                 }

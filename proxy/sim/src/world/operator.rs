@@ -1,7 +1,6 @@
 //! The operator: compares backends, and gives a stale replica a copy of all data, as `REPLICAOF` does.
 
 use super::World;
-use super::backend::Backend;
 use super::proxy::Proxy;
 use quorate_core::ordered::{Phase, ReplicaState};
 use quorate_wire::resp::Value;
@@ -35,7 +34,7 @@ impl World {
     pub(super) fn count_the_wounded(&mut self) {
         let Some(health) = self.newest().filter(|p| p.is_serving()).map(|p| p.group.health()) else { return };
         for (backend, view) in self.backends.iter_mut().zip(&health.replicas) {
-            let applied = position_of(backend);
+            let applied = backend.applied();
             if backend.wounded && view.state == ReplicaState::InSync && applied >= Some(health.committed) {
                 backend.wounded = false;
             }
@@ -61,7 +60,7 @@ impl World {
         let count = self.backends.len();
         let target = (0..count).filter(calm).find(stale);
         let source =
-            (0..count).filter(calm).filter(whole).find(|i| position_of(&self.backends[*i]) >= Some(ready));
+            (0..count).filter(calm).filter(whole).find(|i| self.backends[*i].applied() >= Some(ready));
         if let (Some(target), Some(source)) = (target, source) {
             self.copy(source, target);
         }
@@ -84,11 +83,4 @@ impl World {
         let conns = self.env.net.find(|conn| conn.backend == target && conn.near_open);
         conns.into_iter().for_each(|id| self.env.reset(id));
     }
-}
-
-/// The number of the last entry in a backend.
-fn position_of(backend: &Backend) -> Option<u64> {
-    let mut dump = backend.store.dump();
-    let line = dump.remove(b"__quorate:{g}:pos".as_slice())?;
-    line.split(':').nth(1)?.parse().ok()
 }

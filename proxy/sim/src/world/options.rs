@@ -1,8 +1,8 @@
 //! What a world is made of and what may go wrong in it.
 
 use super::dice::Dice;
-use super::faults::Kind;
-use quorate_core::ordered::SafetyRules;
+use super::kind::Kind;
+use quorate_core::ordered::{Journaling, SafetyRules};
 
 /// Rules that the shell around the core keeps; each can be switched off to see what it is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Options {
     pub shell: ShellRules,
     /// Faults that may occur; each seed takes some of them.
     pub faults: Vec<Kind>,
+    /// Nearly all of the faults at once, and often.
+    pub storm: bool,
     /// How many backends, 1 to 5.
     pub replicas: usize,
     /// How many of them acknowledge a write.
@@ -47,6 +49,8 @@ pub struct Options {
     pub tail_entries: u32,
     /// Bytes of log that a proxy keeps.
     pub log_bytes: usize,
+    /// What proxies record in a journal.
+    pub journal: Journaling,
     /// Usual delay of a network segment, in microseconds.
     pub delay_us: u64,
     /// Count reads that an owner answers after a newer one began to serve. An owner that was not
@@ -67,12 +71,14 @@ impl Default for Options {
             rules: SafetyRules::ALL,
             shell: ShellRules::ALL,
             faults: Kind::ALL.to_vec(),
+            storm: false,
             replicas: 3,
             write_quorum: 2,
             clients: 5,
             steps: 120,
             tail_entries: 24,
             log_bytes: 1 << 20,
+            journal: Journaling::None,
             delay_us: 300,
             late_reads: false,
             overtaken_reads: true,

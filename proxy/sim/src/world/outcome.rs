@@ -1,5 +1,7 @@
 //! How a world ended, as it can be told.
 
+use super::faults::Fault;
+use super::kind::Kind;
 use super::trace::Line;
 use std::fmt;
 
@@ -37,6 +39,8 @@ pub struct Stats {
     pub faults: u64,
     /// Crashes that lost transactions.
     pub losses: u64,
+    /// Crashes that lost transactions while a write quorum of others had not got theirs back.
+    pub blackouts: u64,
     /// Ownerships that served.
     pub ownerships: u64,
     /// Replicas that got a copy of all data.
@@ -45,6 +49,23 @@ pub struct Stats {
     pub surveys: u64,
     /// Simulated microseconds.
     pub simulated_us: u64,
+    /// How often each kind of fault struck, in the order of [`Kind::ALL`].
+    pub strikes: [u64; Kind::COUNT],
+}
+
+impl Stats {
+    pub(super) fn count(&mut self, kind: Kind, fault: &Fault) {
+        let also = match fault {
+            Fault::Crash { loading_us: 1.., .. } => Some(Kind::Loading),
+            Fault::StartProxy { fresh: true } => Some(Kind::FreshState),
+            _ => None,
+        };
+        // Some kinds are two faults in a row; one of them is enough.
+        let whole = !matches!(fault, Fault::StartProxy { .. }) || kind == Kind::TakeOver;
+        let own = Some(kind)
+            .filter(|kind| whole && !(*kind == Kind::Blackout && matches!(fault, Fault::CrashProxy { .. })));
+        own.into_iter().chain(also).for_each(|kind| self.strikes[kind as usize] += 1);
+    }
 }
 
 impl std::ops::Add for Stats {
@@ -58,10 +79,12 @@ impl std::ops::Add for Stats {
             late_reads: self.late_reads + other.late_reads,
             faults: self.faults + other.faults,
             losses: self.losses + other.losses,
+            blackouts: self.blackouts + other.blackouts,
             ownerships: self.ownerships + other.ownerships,
             reseeds: self.reseeds + other.reseeds,
             surveys: self.surveys + other.surveys,
             simulated_us: self.simulated_us + other.simulated_us,
+            strikes: std::array::from_fn(|i| self.strikes[i] + other.strikes[i]),
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::Env;
 use super::attend::{Attendant, State};
 use super::clock::Due;
+use super::journal::Recorder;
 use super::options::Options;
 use super::talk::Owner;
 use bytes::{Bytes, BytesMut};
@@ -52,6 +53,15 @@ pub(super) struct Proxy {
     pub(super) stage: Stage,
     pub(super) options: Options,
     pub(super) keys: Reserved,
+    /// Its state folder.
+    pub(super) folder: usize,
+    pub(super) recorder: Recorder,
+    /// It runs again at this time.
+    pub(super) frozen_until_us: u64,
+    /// How far its wall clock is off.
+    pub(super) offset_ms: i64,
+    /// Millionths by which its clock is fast.
+    rate_ppm: i64,
     plans: Vec<Plan>,
     framer: Framer,
     coordinator: usize,
@@ -67,7 +77,7 @@ pub(super) struct Proxy {
 impl Proxy {
     pub(super) fn new(
         index: usize,
-        coordinator: usize,
+        (coordinator, folder): (usize, usize),
         plans: &[Plan],
         options: &Options,
         env: &mut Env,
@@ -79,10 +89,13 @@ impl Proxy {
             // The schedules decide who is there in time; waiting would only hide what happens otherwise.
             grace_us: 0,
             rules: options.rules,
+            journal: options.journal,
             ..GroupConfig::new(options.replicas, 0)
         };
         let keys = Reserved::new("g");
         env.agenda.after(env.dice.below(TICK_US), Due::Tick { proxy: index });
+        let rate_ppm = if env.skewed { env.dice.below(400_000) as i64 - 200_000 } else { 0 };
+        let events = super::recorder::first_events(options, &env.folders[folder]);
         Proxy {
             index,
             alive: true,
@@ -93,6 +106,11 @@ impl Proxy {
             options: options.clone(),
             framer: Framer::new(keys.clone(), true),
             keys,
+            folder,
+            recorder: Recorder::new(options.log_bytes),
+            frozen_until_us: 0,
+            offset_ms: 0,
+            rate_ppm,
             plans: plans.to_vec(),
             coordinator,
             least: 0,
@@ -100,7 +118,7 @@ impl Proxy {
             marked: false,
             surveys: 0,
             image: None,
-            events: Vec::new(),
+            events,
             fx: Effects::default(),
         }
     }
@@ -114,12 +132,21 @@ impl Proxy {
         self.alive && self.group.phase() == Phase::Serving
     }
 
+    /// The time, as its clock has it.
+    fn now(&self, env: &Env) -> Now {
+        let Now { us, unix_ms } = env.agenda.now();
+        let fast = (us as i64) * self.rate_ppm / 1_000_000;
+        Now { us: us.saturating_add_signed(fast), unix_ms: unix_ms.saturating_add_signed(self.offset_ms) }
+    }
+
     /// No more connections are opened under this ownership.
     pub(super) fn is_over(&self) -> bool {
         self.superseded.is_some() || matches!(self.group.phase(), Phase::Fenced { .. })
     }
 
-    pub(super) fn submit(&mut self, submission: Submission, env: &mut Env) {
+    pub(super) fn submit(&mut self, mut submission: Submission, env: &mut Env) {
+        let now_us = self.now(env).us;
+        submission.bursts.iter_mut().for_each(|burst| burst.arrived_us = now_us);
         self.events.push(Event::Submit(submission));
         self.run(env);
     }
@@ -187,7 +214,8 @@ impl Proxy {
         let history = coordinator.served;
         env.granted = env.granted.max(self.owner.epoch);
         env.note(format!("{} takes epoch {} (saw {seen})", self.name(), self.owner.epoch));
-        self.group.restart(self.owner.epoch, Past { history, ..Past::default() });
+        let past = Past { history, restored: self.restored(env), ..Past::default() };
+        self.group.restart(self.owner.epoch, past);
         (self.image, self.superseded, self.stage) = (None, None, Stage::Own);
         let now_us = env.agenda.now_us();
         self.attendants.iter_mut().for_each(|attendant| attendant.begin(now_us));
@@ -223,7 +251,7 @@ impl Proxy {
 
     /// One step of the core, and all that follows from it.
     pub(super) fn run(&mut self, env: &mut Env) {
-        let now = env.agenda.now();
+        let now = self.now(env);
         self.group.step(now, &mut self.events, &mut self.fx);
         let before = std::mem::take(&mut self.fx);
         self.send(before.sends);
@@ -231,6 +259,7 @@ impl Proxy {
         before.surveys.into_iter().for_each(|survey| self.judge(&survey, env));
         before.notes.into_iter().for_each(|note| self.heed(note, env));
         (0..self.attendants.len()).for_each(|i| self.flush(i, env));
+        self.record(before.records, env);
         for (i, why) in before.drops {
             self.lost(i, why, env);
         }

@@ -2,7 +2,7 @@
 
 use super::super::Effects;
 use super::super::effects::{Answer, Cause, Reply};
-use super::super::replica::{Hold, ReplicaState, mask};
+use super::super::replica::{Hold, Replica, ReplicaState, mask};
 use super::{COMPARED, Group, Phase};
 use crate::rule::Rule;
 
@@ -34,7 +34,10 @@ impl Group {
         let commit = self.commit();
         for i in 0..self.replicas.len() {
             let replica = &self.replicas[i];
-            if replica.state == ReplicaState::Lagging && replica.applied >= commit && replica.retry_at_us == 0
+            if replica.state == ReplicaState::Lagging
+                && replica.on_log()
+                && replica.applied >= commit
+                && replica.retry_at_us == 0
             {
                 self.enter(i, ReplicaState::InSync, fx);
             }
@@ -43,10 +46,11 @@ impl Group {
 
     /// The largest number such that the replicas that applied it meet the rule.
     pub(super) fn committed_by(&self, rule: &Rule) -> u64 {
-        let reached = |seq: u64| rule.met(mask(&self.replicas, |r| r.on_log() && r.applied >= seq));
+        let counts = |r: &Replica| r.on_log() || (!self.config.rules.proven && r.fed());
+        let reached = |seq: u64| rule.met(mask(&self.replicas, |r| counts(r) && r.applied >= seq));
         self.replicas
             .iter()
-            .filter(|r| r.on_log())
+            .filter(|r| counts(r))
             .map(|r| r.applied)
             .filter(|seq| reached(*seq))
             .max()

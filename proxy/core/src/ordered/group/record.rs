@@ -44,6 +44,8 @@ pub struct Recorded {
 #[derive(Default)]
 pub(super) struct Journal {
     pub(super) view: Recorded,
+    /// Where the log in memory began when it was adopted.
+    begin: u64,
     /// Entries up to here were given to it.
     given: u64,
     /// Every entry is recorded at the moment, because somebody is owed many.
@@ -67,7 +69,7 @@ impl Group {
     /// One that was not seen yet is taken to stand where the journal begins.
     fn owed_from(&self) -> Option<u64> {
         let oldest = self.journal.view.oldest;
-        let begin = if oldest == 0 { self.log.base().seq } else { oldest - 1 };
+        let begin = if oldest == 0 { self.journal.begin } else { oldest - 1 };
         let stands = |r: &Replica| if r.seen { r.applied } else { begin };
         let owed = self.replicas.iter().filter(|r| !r.is_stale()).map(stands);
         // What the journal let go of already cannot be made good.
@@ -111,6 +113,7 @@ impl Group {
     pub(super) fn recorded_limit(&self) -> u64 {
         match self.config.journal {
             Journaling::None | Journaling::Hints => u64::MAX,
+            Journaling::Log if !self.config.rules.recorded => u64::MAX,
             Journaling::Log if self.log.holds(self.journal.view.newest) => self.journal.view.newest.seq,
             Journaling::Log => self.journal_base(),
         }
@@ -136,6 +139,11 @@ impl Group {
         self.config.journal != Journaling::Log || !self.journal.view.failed
     }
 
+    /// The log is known: its barrier is about to be numbered.
+    pub(super) fn begin_records(&mut self) {
+        self.journal.begin = self.log.base().seq;
+    }
+
     /// Gives the journal everything in the ring that it does not hold.
     pub(super) fn record_ring(&mut self, fx: &mut Effects) {
         if self.config.journal != Journaling::Log {
@@ -153,12 +161,15 @@ impl Group {
 
     /// Answers to an entry that was taken back: at once, or when it cannot come back from the journal.
     pub(super) fn answer_retracted(&mut self, seq: u64, answers: Vec<Answer>, fx: &mut Effects) {
-        if self.config.journal == Journaling::Log {
-            self.journal.given = self.journal.given.min(seq - 1);
-            self.journal.retracted.push((seq, answers));
+        let held = self.journal.given.max(self.journal.view.newest.seq) >= seq;
+        self.journal.given = self.journal.given.min(seq - 1);
+        if self.config.journal != Journaling::None && held {
             fx.records.push(Record::Retract(seq));
-        } else {
-            fx.answers.extend(answers);
+        }
+        match self.config.journal {
+            Journaling::Log => self.journal.retracted.push((seq, answers)),
+            // Hints are only fed as far as the log in memory confirms them.
+            Journaling::None | Journaling::Hints => fx.answers.extend(answers),
         }
     }
 
@@ -189,7 +200,11 @@ impl Group {
     /// A replica that is fed from the journal and has come as far as the ring: is it on this log? From then on it counts.
     pub(super) fn proven(&mut self, i: usize, fx: &mut Effects) -> bool {
         match self.replicas[i].beside {
-            Some(at) if self.log.holds(at) => self.replicas[i].beside = None,
+            Some(at)
+                if self.log.holds(at) || (!self.config.rules.proven && at.seq >= self.log.base().seq) =>
+            {
+                self.replicas[i].beside = None;
+            }
             Some(at) if at.seq >= self.log.base().seq => {
                 self.stale(i, StaleReason::Diverged, fx);
                 return false;
@@ -199,13 +214,20 @@ impl Group {
         true
     }
 
+    /// The position of the last entry that a replica applied, if it is known.
+    fn standing(&self, i: usize) -> Option<Position> {
+        let replica = &self.replicas[i];
+        let known = replica.beside.or_else(|| self.log.position(replica.applied)).or(replica.at);
+        known.filter(|at| at.seq == replica.applied)
+    }
+
     /// Feeds a replica to which the ring does not reach back.
     pub(super) fn feed_recorded(&mut self, i: usize, now: Now, fx: &mut Effects) {
         let from = self.replicas[i].sent + 1;
         if self.journal.reading >> i & 1 == 1 {
             return;
         }
-        let Some(at) = self.replicas[i].beside.or_else(|| self.log.position(from - 1)) else {
+        let Some(at) = self.standing(i) else {
             return self.stale(i, StaleReason::TooFarBehind, fx);
         };
         if !self.journal_reaches(at) {
@@ -233,17 +255,21 @@ impl Group {
         if first.position.seq != at.seq + 1 {
             return;
         }
-        if at.next(first.position.epoch, &first.payload) != first.position {
+        let continues = at.next(first.position.epoch, &first.payload) == first.position;
+        if self.config.rules.chain && !continues {
             return self.stale(i, StaleReason::Diverged, fx);
         }
+        // What was taken back, or superseded, since it was recorded is not on the log.
+        let base = self.log.base().seq;
+        let confirmed = |entry: &Entry| entry.position.seq < base || self.log.holds(entry.position);
         let dialect = first.dialect;
-        let batch: Vec<Arc<Entry>> =
-            entries.into_iter().take_while(|entry| entry.dialect == dialect).collect();
+        let fits = |entry: &Arc<Entry>| entry.dialect == dialect && confirmed(entry);
+        let batch: Vec<Arc<Entry>> = entries.into_iter().take_while(fits).collect();
         let Some(last) = batch.last() else { return };
         let (to, bytes) = (last.position, batch.iter().map(|entry| entry.len()).sum());
         let replica = &mut self.replicas[i];
         replica.sent = to.seq;
-        replica.flight = Some(Flight { to: to.seq, beside: Some(to), since_us: now.us, bytes });
+        replica.flight = Some(Flight { to: to.seq, at: to, beside: Some(to), since_us: now.us, bytes });
         fx.sends.push((i, Outgoing::Entries(batch)));
     }
 
@@ -266,7 +292,7 @@ impl Group {
     pub(super) fn recorded_beyond(&self, best: Option<&Attachment>) -> Result<&[Arc<Entry>], ()> {
         let recorded = self.restored.as_slice();
         let (Some(last), Some(at)) = (recorded.last(), best.and_then(|a| a.position)) else { return Ok(&[]) };
-        if last.position.rank() <= at.rank() {
+        if last.position.rank() <= at.rank() || !self.config.rules.restored {
             return Ok(&[]);
         }
         if let Some(found) = recorded.iter().rposition(|entry| entry.position == at) {

@@ -37,7 +37,7 @@ impl Group {
         if !self.proven(i, fx) {
             return;
         }
-        let to = last.position.seq;
+        let (to, last) = (last.position.seq, last.position);
         let bytes = batch.iter().map(|entry| entry.len()).sum();
         for seq in from..=to {
             if let Some(open) = self.open_mut(seq) {
@@ -47,7 +47,7 @@ impl Group {
         }
         let replica = &mut self.replicas[i];
         replica.sent = to;
-        replica.flight = Some(Flight { to, beside: None, since_us: now.us, bytes });
+        replica.flight = Some(Flight { to, at: last, beside: None, since_us: now.us, bytes });
         fx.sends.push((i, Outgoing::Entries(batch)));
     }
 
@@ -104,6 +104,7 @@ impl Group {
         }
         (self.phase, self.forgotten) = (Phase::Barrier, false);
         self.restored.clear();
+        self.begin_records();
         let fresh = best.is_none();
         self.began_empty = fresh && self.attachments.iter().flatten().all(|a| a.empty);
         for i in 0..self.replicas.len() {
@@ -186,6 +187,7 @@ impl Group {
         };
         if self.log.holds(position) {
             self.feed_from(i, position.seq, fx);
+            self.replicas[i].at = Some(position);
         } else if let Some((from, keys)) = self.undo(position, &attachment.tail) {
             self.begin_mend(i, from, keys, Mask::MAX, fx);
         } else if position.rank() < self.log.base().rank() && self.journal_reaches(position) {
@@ -222,7 +224,7 @@ impl Group {
         let replica = &mut self.replicas[i];
         let Some(flight) = replica.flight.take() else { return };
         let from = replica.applied + 1;
-        (replica.applied, replica.beside) = (flight.to, flight.beside);
+        (replica.applied, replica.at, replica.beside) = (flight.to, Some(flight.at), flight.beside);
         replica.suspect = false;
         replica.backoff_us = 0;
         for (seq, replies) in (from..=flight.to).zip(replies) {
