@@ -43,7 +43,9 @@ impl World {
         let whole =
             |view: &quorate_core::ordered::ReplicaView| view.state == ReplicaState::InSync && view.lag == 0;
         // A connection that is dead without a word shows only when its oldest question has waited too long.
-        let rests = |attendant: &Attendant| attendant.probed || attendant.link.is_idle();
+        // Where comparisons go on all the time there is always a question.
+        let rests =
+            |attendant: &Attendant| proxy.options.surveys || attendant.probed || attendant.link.is_idle();
         health.writable
             && proxy.attendants.iter().all(rests)
             && health.replicas.iter().all(whole)
