@@ -99,6 +99,27 @@ fn same_position() {
     search("same position", 400, surveys(|rules| rules.same_position = false));
 }
 
+/// Two or three replicas whose writes are acknowledged by the recorded in-sync set.
+fn in_sync(edit: fn(&mut SafetyRules)) -> impl Fn(u64) -> Options {
+    move |seed| {
+        let replicas = 2 + (seed % 2) as usize;
+        Options { in_sync: true, replicas, write_quorum: 1 + (seed % 2) as usize, ..core(edit)(seed) }
+    }
+}
+
+#[test]
+fn with_in_sync_sets_the_same_worlds_keep_every_promise() {
+    for seed in 1..=120 {
+        let outcome = World::run(seed, &in_sync(|_| {})(seed));
+        assert!(!outcome.is_broken(), "{outcome}");
+    }
+}
+
+#[test]
+fn record_first() {
+    search("record first", 400, in_sync(|rules| rules.record_first = false));
+}
+
 #[test]
 fn fence() {
     search("fence", 400, shell(|rules| rules.fence = false));

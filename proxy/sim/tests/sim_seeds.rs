@@ -62,6 +62,12 @@ fn proxies_with_a_journal_keep_every_promise() {
 }
 
 #[test]
+fn recorded_in_sync_sets_keep_every_promise() {
+    let (_, broken, _) = run(400_001, 100, |seed| Profile::InSync.options(seed));
+    assert_kept(&broken);
+}
+
+#[test]
 fn a_storm_breaks_no_promise() {
     let (_, broken, _) = run(300_001, 60, |seed| Profile::Storm.options(seed));
     assert_kept(&broken);

@@ -9,12 +9,14 @@ use super::talk::Owner;
 use super::trace::Trace;
 use bytes::Bytes;
 use quorate_core::ordered::Answer;
+use quorate_core::rule::Mask;
 
 /// Who keeps epochs.
 #[derive(Debug, Default)]
 pub(super) struct Coordinator {
     pub(super) epoch: u64,
     pub(super) served: bool,
+    pub(super) in_sync: Option<Mask>,
 }
 
 /// See the module's head.

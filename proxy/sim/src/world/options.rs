@@ -61,6 +61,8 @@ pub struct Options {
     /// A crash may also lose the fence of a newer owner while an older one lives. The fence is as
     /// durable as the backend's writes, and no more.
     pub lost_fences: bool,
+    /// Writes are acknowledged by the recorded in-sync set, of at least `write_quorum` members.
+    pub in_sync: bool,
     /// Owners compare the replicas all the time, by surveys of their positions.
     pub surveys: bool,
 }
@@ -83,6 +85,7 @@ impl Default for Options {
             late_reads: false,
             overtaken_reads: true,
             lost_fences: false,
+            in_sync: false,
             surveys: false,
         }
     }

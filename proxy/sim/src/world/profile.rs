@@ -14,13 +14,16 @@ pub enum Profile {
     Single,
     /// Proxies with a journal, as hints or as the log.
     Journal,
+    /// Writes are acknowledged by the recorded in-sync set.
+    InSync,
     /// Nearly every kind of fault at once, with a journal or without.
     Storm,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Profile; 4] = [Profile::Usual, Profile::Single, Profile::Journal, Profile::Storm];
+    pub const ALL: [Profile; 5] =
+        [Profile::Usual, Profile::Single, Profile::Journal, Profile::InSync, Profile::Storm];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -28,6 +31,7 @@ impl Profile {
             Profile::Usual => "usual",
             Profile::Single => "single",
             Profile::Journal => "journal",
+            Profile::InSync => "in-sync",
             Profile::Storm => "storm",
         }
     }
@@ -46,6 +50,12 @@ impl Profile {
             Profile::Usual => usual,
             Profile::Single => Options { faults: Kind::with_one_proxy(), ..usual },
             Profile::Journal => journal(usual, &mut dice),
+            Profile::InSync => {
+                let replicas = [2, 2, 3, 5][dice.pick(4)];
+                // The set never becomes smaller than this.
+                let write_quorum = dice.between(1, replicas as u64 / 2 + 1) as usize;
+                Options { in_sync: true, replicas, write_quorum, ..usual }
+            }
             Profile::Storm if dice.percent(50) => Options { storm: true, ..usual },
             Profile::Storm => Options { storm: true, ..journal(usual, &mut dice) },
         }

@@ -11,7 +11,7 @@ use super::options::Options;
 use super::talk::Owner;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{
-    Effects, Entry, Event, Group, GroupConfig, Note, Now, Outgoing, Past, Phase, ReplicaState, Request,
+    Ack, Effects, Entry, Event, Group, GroupConfig, Note, Now, Outgoing, Past, Phase, ReplicaState, Request,
     StaleReason, Stamp, Submission, Surveyed,
 };
 use quorate_core::plan::Plan;
@@ -69,6 +69,8 @@ pub(super) struct Proxy {
     superseded: Option<u64>,
     marked: bool,
     surveys: u64,
+    /// The in-sync set that the core wants recorded, and when it will be.
+    wanted: Option<(u64, Mask)>,
     image: Option<Image>,
     pub(super) events: Vec<Event>,
     fx: Effects,
@@ -90,6 +92,10 @@ impl Proxy {
             grace_us: 0,
             rules: options.rules,
             journal: options.journal,
+            ack: match options.in_sync {
+                true => Ack::InSync { min: options.write_quorum as u32 },
+                false => Ack::Quorum,
+            },
             ..GroupConfig::new(options.replicas, 0)
         };
         let keys = Reserved::new("g");
@@ -117,6 +123,7 @@ impl Proxy {
             superseded: None,
             marked: false,
             surveys: 0,
+            wanted: None,
             image: None,
             events,
             fx: Effects::default(),
@@ -156,6 +163,7 @@ impl Proxy {
         env.agenda.after(TICK_US, Due::Tick { proxy: self.index });
         self.events.push(Event::Tick);
         self.compare();
+        self.record_in_sync(env);
         self.run(env);
         let now_us = env.agenda.now_us();
         match self.stage {
@@ -171,6 +179,21 @@ impl Proxy {
                 (0..self.attendants.len()).for_each(|i| self.attend(i, env));
             }
             Stage::Rest { .. } => {}
+        }
+    }
+
+    /// The coordinator gets the in-sync set that is wanted, sooner or later, and only from its owner.
+    fn record_in_sync(&mut self, env: &mut Env) {
+        let Some((_, members)) = self.wanted.take_if(|(due_us, _)| *due_us <= env.agenda.now_us()) else {
+            return;
+        };
+        let coordinator = &mut env.coordinators[self.coordinator];
+        if coordinator.epoch == self.owner.epoch {
+            coordinator.in_sync = Some(members);
+            self.events.push(Event::InSync(members));
+        } else {
+            let by = coordinator.epoch;
+            self.fenced(by, env);
         }
     }
 
@@ -201,7 +224,16 @@ impl Proxy {
             }
             self.leave(i, env);
         }
-        let rules: Vec<&Rule> = self.plans.iter().map(|plan| &plan.write).collect();
+        let by_set = env.coordinators[self.coordinator].in_sync.filter(|_| self.options.in_sync);
+        let by_set = match (self.options.in_sync, by_set) {
+            (false, _) => None,
+            (true, None) => Some(Rule::count(1, (1 << self.attendants.len()) - 1)),
+            (true, Some(members)) => Some(Rule::all(members)),
+        };
+        let rules: Vec<&Rule> = match &by_set {
+            None => self.plans.iter().map(|plan| &plan.write).collect(),
+            Some(rule) => vec![rule],
+        };
         let enough =
             covers(&rules, self.attendants.len(), reached) || (!self.options.rules.cover && reached != 0);
         if !enough {
@@ -209,14 +241,19 @@ impl Proxy {
             return;
         }
         let coordinator = &mut env.coordinators[self.coordinator];
+        if seen > coordinator.epoch {
+            // Somebody owned the group since who has another coordinator.
+            coordinator.in_sync = None;
+        }
         coordinator.epoch = coordinator.epoch.max(seen) + 1;
         self.owner.epoch = coordinator.epoch;
-        let history = coordinator.served;
+        let (history, in_sync) = (coordinator.served, coordinator.in_sync);
         env.granted = env.granted.max(self.owner.epoch);
         env.note(format!("{} takes epoch {} (saw {seen})", self.name(), self.owner.epoch));
-        let past = Past { history, restored: self.restored(env), ..Past::default() };
+        let past = Past { history, restored: self.restored(env), in_sync };
         self.group.restart(self.owner.epoch, past);
         (self.image, self.superseded, self.stage) = (None, None, Stage::Own);
+        self.wanted = None;
         let now_us = env.agenda.now_us();
         self.attendants.iter_mut().for_each(|attendant| attendant.begin(now_us));
     }
@@ -259,6 +296,9 @@ impl Proxy {
         before.surveys.into_iter().for_each(|survey| self.judge(&survey, env));
         before.notes.into_iter().for_each(|note| self.heed(note, env));
         (0..self.attendants.len()).for_each(|i| self.flush(i, env));
+        if let Some(members) = before.in_sync {
+            self.wanted = Some((env.agenda.now_us() + env.dice.below(20_000), members));
+        }
         self.record(before.records, env);
         for (i, why) in before.drops {
             self.lost(i, why, env);

@@ -48,6 +48,15 @@ impl Group {
         }
     }
 
+    /// With connections to these replicas, can no newer owner have taken over unnoticed?
+    pub(super) fn rules_out_others(&self, connected: Mask) -> bool {
+        match self.config.ack {
+            Ack::Quorum => self.covered(connected),
+            // Any one member is enough for it.
+            Ack::InSync { .. } => self.in_sync.recorded.is_some_and(|members| members & !connected == 0),
+        }
+    }
+
     /// A new ownership begins with what the coordinator holds.
     pub(super) fn begin_in_sync(&mut self, recorded: Option<Mask>) {
         self.in_sync = InSync { recorded, asked: None };

@@ -26,7 +26,7 @@ impl Group {
     /// Reads that may see any key do not take turns: a cursor belongs to the replica that gave it.
     pub(super) fn pick(&mut self, plan: u16, everything: bool) -> Option<usize> {
         // With fewer connections than a take-over needs, a newer owner may already be writing.
-        if self.phase != Phase::Serving || !self.covered(mask(&self.replicas, Replica::fed)) {
+        if self.phase != Phase::Serving || !self.rules_out_others(mask(&self.replicas, Replica::fed)) {
             return None;
         }
         let head = self.log.head().seq;
