@@ -192,7 +192,13 @@ fn one_that_a_quorum_cannot_spare_is_not_erased_by_itself() {
     cluster.servers[1].kill();
     wait_until("one is left", LONG, || cluster.proxy.page("/readyz").0 == 503);
     cluster.servers[VICTIM].run();
-    wait_until("status says why", LONG, || cluster.proxy.problems()[VICTIM].contains("too few others"));
+    let mut tries = 0;
+    wait_until("status says why", LONG, || {
+        tries += 1;
+        let (states, problems) = (cluster.proxy.states(), cluster.proxy.problems());
+        assert!(tries < 2_000, "{states:?} {problems:?}\n{}", cluster.proxy.log());
+        problems[VICTIM].contains("too few others")
+    });
     let before = position(&mut cluster.servers[VICTIM].client());
     let asked = reseed(&cluster, &[]);
     assert_eq!((asked.code, asked.out.as_str()), (Some(0), "done\n"), "{asked:?}");
