@@ -1,7 +1,7 @@
 //! Sections against each other: addresses that clash, and what is legal but probably not meant.
 
 use super::super::address::Address;
-use super::super::model::{Backend, Config, Group, Policy};
+use super::super::model::{Ack, Backend, Config, Group, Policy};
 use super::super::place::Place;
 use super::super::report::Problem;
 use super::super::suggest::{brief, did_you_mean};
@@ -116,7 +116,7 @@ fn warn_group(check: &mut Check<'_>, config: &Config, group: &Group) {
 fn needs_both(group: &Group) -> bool {
     let plain = group.policy.source == Policy::default().source
         && !group.policy.settings.contains_key("write-quorum");
-    group.write_quorum.map_or(plain, |quorum| quorum.needed(2) == 2)
+    group.ack == Ack::Quorum && group.write_quorum.map_or(plain, |quorum| quorum.needed(2) == 2)
 }
 
 fn one_replica(name: &str) -> Option<Problem> {
@@ -126,7 +126,7 @@ fn one_replica(name: &str) -> Option<Problem> {
 
 fn two_replicas(name: &str) -> Option<Problem> {
     let message = format!("group '{name}' has 2 replicas and needs both: no backend may be down");
-    let help = "a third replica lets writes go on while any one is down";
+    let help = "a third replica, or ack = \"in-sync\", lets writes go on while any one is down";
     Some(Problem::warning("C201", message).label("a majority of 2 is 2").help(help))
 }
 
