@@ -37,10 +37,12 @@ impl Group {
         (1 << self.replicas.len()) - 1
     }
 
-    /// The rule of the recorded set. While nobody knows it, any replica alone may hold an acknowledged write.
+    /// The rule of the recorded set. While nobody knows it, a take-over must reckon with any replica alone
+    /// holding an acknowledged write, and the new owner acknowledges nothing.
     pub(super) fn in_sync_rule(&self) -> Rule {
         match self.in_sync.recorded {
-            None => Rule::count(1, self.everyone()),
+            None if self.phase == Phase::Recovering => Rule::count(1, self.everyone()),
+            None => Rule::any_of(Vec::new()),
             Some(members) if self.config.rules.record_first => {
                 Rule::all(members | self.in_sync.asked.unwrap_or_default())
             }

@@ -10,7 +10,7 @@ use super::super::effects::{Note, Outgoing};
 use super::super::entry::{Position, TailEntry};
 use super::super::replica::{Asker, ReadFlight, ReplicaState, StaleReason};
 use super::super::{Effects, Now};
-use super::{BACKOFF_US, Group};
+use super::{Ack, BACKOFF_US, Group};
 use crate::rule::{Mask, indices};
 use bytes::Bytes;
 
@@ -225,9 +225,21 @@ impl Group {
             }
             return;
         }
-        let without = super::mask(&self.replicas, super::Replica::fed) & !(1 << i);
-        if self.replicas[i].fed() && self.rules.iter().all(|r| r.rule.met(without)) {
+        if self.replicas[i].fed() && self.can_spare(i) {
             self.begin_mend(i, self.replicas[i].applied, keys, like & !(1 << i), fx);
+        }
+    }
+
+    /// Can every write still be acknowledged while replica `i` is being mended?
+    fn can_spare(&self, i: usize) -> bool {
+        let without = super::mask(&self.replicas, super::Replica::fed) & !(1 << i);
+        match self.config.ack {
+            Ack::Quorum => self.rules.iter().all(|r| r.rule.met(without)),
+            // The set goes on without it, as long as it may become that small.
+            Ack::InSync { min } => {
+                let members = self.in_sync.recorded.unwrap_or_default();
+                (members & without).count_ones() >= min
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The journal's side of the log: what is recorded, and replicas that are fed from there.
 //!
 //! As *hints*, entries are recorded only while somebody is owed many. As *log*, every entry is, and none is
-//! acknowledged before. Either way a replica that the ring cannot feed
-//! is fed from the journal; every hop is checked by the chain hash.
+//! acknowledged before. Either way a replica that the ring cannot feed is fed from the journal; every hop is
+//! checked by the chain hash.
 
 use super::super::effects::{Answer, Cause, Outgoing, Record, Reply};
 use super::super::entry::{Entry, Position};
@@ -167,9 +167,9 @@ impl Group {
             fx.records.push(Record::Retract(seq));
         }
         match self.config.journal {
-            Journaling::Log => self.journal.retracted.push((seq, answers)),
+            Journaling::Log if held => self.journal.retracted.push((seq, answers)),
             // Hints are only fed as far as the log in memory confirms them.
-            Journaling::None | Journaling::Hints => fx.answers.extend(answers),
+            Journaling::None | Journaling::Hints | Journaling::Log => fx.answers.extend(answers),
         }
     }
 
