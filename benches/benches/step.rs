@@ -56,6 +56,7 @@ fn burst(session: u32, ticket: u64, commands: u32, payload: &Bytes, buckets: &Ar
         grows: false,
         payload: payload.clone(),
         buckets: Buckets::new(buckets.clone(), 0..commands),
+        timed: Vec::new(),
         arrived_us: 1,
     }
 }

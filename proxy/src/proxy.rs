@@ -1,6 +1,7 @@
 //! A running proxy: threads, listeners, groups, and how they end.
 
 use crate::backend::attach::{self, Owner};
+use crate::backend::deadlines::Survey;
 use crate::backend::link::Link;
 use crate::backend::reseed::{Reseeds, Seeds};
 use crate::backend::scrub::Scrubber;
@@ -387,6 +388,7 @@ impl Ownership {
             let in_sync = self.in_sync().await;
             driver.borrow_mut().restart(epoch, Past { history, restored, in_sync });
             let recording = tokio::task::spawn_local(self.clone().record_in_sync(driver.clone(), epoch));
+            let learning = tokio::task::spawn_local(self.deadlines(&driver).run());
             let mut attendants = self.attend(&driver, &links, &Owner { epoch, id: id.clone() }, &password);
             match self.watch(&driver).await {
                 Some(by) => least = by,
@@ -397,6 +399,7 @@ impl Ownership {
                 }
             }
             recording.abort();
+            learning.abort();
             attendants.shutdown().await;
             links.iter().for_each(|link| link.shut());
         }
@@ -459,6 +462,15 @@ impl Ownership {
             driver: driver.clone(),
             rate: group.scrub_rate,
             every: group.scrub_every.filter(|_| group.replicas.len() > 1),
+        }
+    }
+
+    fn deadlines(&self, driver: &Rc<RefCell<Driver>>) -> Survey {
+        let group = &self.config.groups[self.group];
+        Survey {
+            backends: self.config.replicas(group).cloned().collect(),
+            shared: self.shared.clone(),
+            driver: driver.clone(),
         }
     }
 

@@ -136,6 +136,8 @@ pub struct Worker {
     pub counters: Arc<WorkerCounters>,
     /// Where fresh reads go.
     pub scratch: RefCell<Box<[u8]>>,
+    /// Where commands are rewritten.
+    pub rewritten: RefCell<BytesMut>,
     /// Finds commands in them.
     pub decoder: RefCell<Decoder>,
     mailbox: Arc<Mailbox>,
@@ -143,7 +145,8 @@ pub struct Worker {
     free: RefCell<Vec<usize>>,
     generation: Cell<u64>,
     now_us: Cell<u64>,
-    unix_ms: Cell<u64>,
+    /// When the wall clock was read last, by the other one, and what it said.
+    read: Cell<(u64, u64)>,
     due: Cell<bool>,
     turn_end: Notify,
     draining: Cell<bool>,
@@ -174,13 +177,14 @@ impl Worker {
             groups: groups.into_iter().map(handle).collect(),
             counters,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            rewritten: RefCell::default(),
             decoder: RefCell::default(),
             mailbox,
             sessions: RefCell::default(),
             free: RefCell::default(),
             generation: Cell::new(1),
             now_us: Cell::new(0),
-            unix_ms: Cell::new(clock.unix_ms()),
+            read: Cell::new((clock.now_us(), clock.unix_us())),
             due: Cell::new(false),
             turn_end: Notify::new(),
             draining: Cell::new(false),
@@ -197,9 +201,10 @@ impl Worker {
     #[inline]
     pub fn tick(&self) {
         let now_us = self.clock.now_us();
-        // The wall clock is read once a millisecond; commands are stamped no finer than that.
-        if now_us / 1000 != self.now_us.get() / 1000 {
-            self.unix_ms.set(self.clock.unix_ms());
+        let (read_us, _) = self.read.get();
+        // The wall clock is read once a millisecond; in between it moves like the other one.
+        if now_us.saturating_sub(read_us) >= 1000 {
+            self.read.set((now_us, self.clock.unix_us()));
         }
         self.now_us.set(now_us);
     }
@@ -207,7 +212,8 @@ impl Worker {
     /// Wall clock milliseconds at the last [`Self::tick`].
     #[inline]
     pub fn unix_ms(&self) -> u64 {
-        self.unix_ms.get()
+        let (read_us, unix_us) = self.read.get();
+        (unix_us + self.now_us.get().saturating_sub(read_us)) / 1000
     }
 
     /// The time of the last [`Self::tick`].
@@ -323,6 +329,7 @@ impl Worker {
     /// Puts answers in their places and writes what is due.
     pub fn deliver(&self, group: usize, answers: Vec<Answer>) {
         let now_us = self.clock.now_us();
+        self.tick();
         let shared = &self.groups[group].shared;
         let mut due: Vec<Rc<RefCell<Session>>> = Vec::new();
         let sessions = self.sessions.borrow();
@@ -330,7 +337,7 @@ impl Worker {
             let slot = answer.session as usize / self.count;
             let Some(Some(session)) = sessions.get(slot) else { continue };
             let mut s = session.borrow_mut();
-            let since = s.fill(answer.ticket, |shape| {
+            let since = s.fill(answer.ticket, self.unix_ms(), |shape| {
                 let lines = if *shape == Default::default() { answer.commands } else { 1 };
                 self.reply_bytes(shared, answer.reply, lines)
             });

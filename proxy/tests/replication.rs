@@ -263,7 +263,6 @@ fn two_valkey_all() {
 /// A key may end while entries for it are on their way: one backend sees it alive and another not,
 /// and from then on they differ for good. Rate limiters do this all day.
 #[test]
-#[ignore = "expiry is still each backend's own, see docs/guarantees.md"]
 fn counters_that_expire_stay_equal() {
     let cluster = Cluster::usual();
     let mut client = cluster.client();
@@ -284,7 +283,6 @@ fn counters_that_expire_stay_equal() {
 /// The same, for certain: a replica is behind when the key ends, and applies what came before its end
 /// after it. It must not count from nothing.
 #[test]
-#[ignore = "expiry is still each backend's own, see docs/guarantees.md"]
 fn a_key_that_ends_while_a_replica_is_behind() {
     let cluster = Cluster::usual();
     let mut client = cluster.client();

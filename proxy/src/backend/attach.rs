@@ -212,8 +212,8 @@ fn check(info: &BTreeMap<String, String>, address: &str) -> Result<String, Strin
     let is = |key: &str, value: &str| info.get(key).is_some_and(|found| found == value);
     let version = info.get("redis_version").cloned().unwrap_or_default();
     let number = |i: usize| version.split('.').nth(i).and_then(|part| part.parse::<u32>().ok()).unwrap_or(0);
-    if (number(0), number(1)) < (6, 2) {
-        return Err(format!("{address} runs version '{version}'; 6.2 or later is needed"));
+    if (number(0), number(1)) < (7, 0) {
+        return Err(format!("{address} runs version '{version}'; 7.0 or later is needed"));
     }
     if is("cluster_enabled", "1") || is("redis_mode", "cluster") {
         return Err(format!("{address} is a cluster node; use servers with 'cluster-enabled no'"));
@@ -458,7 +458,7 @@ mod tests {
     fn servers_that_cannot_carry_a_log_are_told_why() {
         assert_eq!(check(&info_of(&[]), "h:1"), Ok("redis 7.0.15".into()));
         assert_eq!(check(&info_of(&[("valkey_version", "9.0.1")]), "h:1"), Ok("valkey 9.0.1".into()));
-        assert!(problem(&[("redis_version", "5.0.1")]).contains("6.2 or later"));
+        assert!(problem(&[("redis_version", "5.0.1")]).contains("7.0 or later"));
         assert!(problem(&[("cluster_enabled", "1")]).contains("cluster node"));
         assert!(problem(&[("role", "slave"), ("master_host", "a")]).contains("REPLICAOF NO ONE"));
         assert!(problem(&[("maxmemory", "100")]).contains("CONFIG SET maxmemory-policy noeviction"));

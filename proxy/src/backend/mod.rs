@@ -5,6 +5,7 @@
 
 pub mod attach;
 pub mod call;
+pub mod deadlines;
 pub mod embedded;
 pub mod link;
 mod lowat;

@@ -87,7 +87,8 @@ pub fn explain(
         plan: None,
         summary: String::new(),
     };
-    let is_read = matches!(carry, Carry::Read | Carry::Local(Local::Command | Local::Info));
+    let is_read =
+        matches!(carry, Carry::Read | Carry::Deadline(_) | Carry::Local(Local::Command | Local::Info));
     match carry {
         Carry::Refused(why) => explained.summary = why.message(&args[0]),
         Carry::Local(_) if !is_read => explained.summary = "the proxy answers it itself".into(),
@@ -119,6 +120,7 @@ pub fn explain(
 fn carried(carry: Carry, args: CommandArgs) -> &'static str {
     match carry {
         Carry::Read => "read",
+        Carry::Deadline(_) => "read",
         Carry::Deterministic => "deterministic",
         Carry::Rewritten(_) if rewritten(carry, args).is_none() => "deterministic",
         Carry::Rewritten(_) => "rewritten",
@@ -131,8 +133,13 @@ fn rewritten(carry: Carry, args: CommandArgs) -> Option<String> {
     let Carry::Rewritten(kind) = carry else { return None };
     // Any time will do to see what changes.
     match command::rewrite(kind, args, 1_000_000_000_000) {
-        Rewritten::AsIs => None,
-        Rewritten::Args(_) => Some("relative times become absolute before it is ordered".into()),
+        Rewritten::AsIs | Rewritten::Moves => None,
+        Rewritten::Args(_) => {
+            Some("what depends on time or chance becomes fixed before it is ordered".into())
+        }
+        Rewritten::Timed { .. } => {
+            Some("its deadline becomes absolute, and the key ends by an entry of the log".into())
+        }
         Rewritten::Stream { .. } => Some("the stream id is chosen when it is ordered".into()),
     }
 }

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 pub mod explain;
+mod release;
 mod reseed;
 mod run;
 mod scrub;
@@ -83,6 +84,8 @@ enum Command {
     Explain(explain::Args),
     /// The state of a running proxy
     Status(status::Args),
+    /// Give keys' deadlines back to the servers, before they serve without the proxy
+    Release(release::Args),
     /// Copy all data to a stale replica while traffic goes on
     Reseed(reseed::Args),
     /// Compare all keys of the replicas, and mend what differs
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(args, cli.format),
         Command::Explain(args) => explain::main(args, cli.format),
         Command::Status(args) => status::main(args, cli.format),
+        Command::Release(args) => release::main(args, cli.format),
         Command::Reseed(args) => reseed::main(args, cli.format),
         Command::Scrub(args) => scrub::main(args, cli.format),
         Command::Simulate(args) => simulate::main(args, cli.format),

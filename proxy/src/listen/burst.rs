@@ -1,7 +1,7 @@
 //! The outbox of a worker for one group: commands of many sessions on their way to the sequencer.
 
 use bytes::{Bytes, BytesMut};
-use quorate_core::ordered::{Access, Buckets, Burst, Submission};
+use quorate_core::ordered::{Access, Buckets, Burst, Submission, Timed};
 use std::sync::Arc;
 
 /// A burst takes no further command beyond these, so that entries can be cut between bursts.
@@ -41,6 +41,7 @@ struct Draft {
     range: (usize, usize),
     own: Option<Bytes>,
     buckets: (u32, u32),
+    timed: Vec<Timed>,
 }
 
 /// Collects until the worker flushes.
@@ -48,6 +49,7 @@ struct Draft {
 pub struct Outbox {
     payload: BytesMut,
     buckets: Vec<u16>,
+    timed: Vec<Timed>,
     drafts: Vec<Draft>,
 }
 
@@ -61,6 +63,16 @@ impl Outbox {
     #[inline]
     pub fn bucket(&mut self, bucket: u16) {
         self.buckets.push(bucket);
+    }
+
+    /// A key that the command that is added next gives a deadline.
+    pub fn timed(&mut self, timed: Timed) {
+        self.timed.push(timed);
+    }
+
+    /// The command that was about to be added is not: its keys do not count.
+    pub fn drop_keys(&mut self) {
+        self.timed.clear();
     }
 
     /// Adds a command to the burst `ticket` if that is still the last one and of the same kind.
@@ -82,6 +94,7 @@ impl Outbox {
         last.commands += 1;
         last.kind.grows |= kind.grows;
         last.buckets.1 = self.buckets.len() as u32;
+        last.timed.append(&mut self.timed);
         true
     }
 
@@ -98,7 +111,8 @@ impl Outbox {
         let range = (start, self.payload.len());
         let from = self.drafts.last().map_or(0, |last| last.buckets.1);
         let buckets = (from, self.buckets.len() as u32);
-        self.drafts.push(Draft { session, ticket, commands, kind, range, own, buckets });
+        let timed = std::mem::take(&mut self.timed);
+        self.drafts.push(Draft { session, ticket, commands, kind, range, own, buckets, timed });
     }
 
     /// Everything collected, as of `now_us`.
@@ -118,6 +132,7 @@ impl Outbox {
             grows: draft.kind.grows,
             payload: draft.own.unwrap_or_else(|| payload.slice(draft.range.0..draft.range.1)),
             buckets: Buckets::new(buckets.clone(), draft.buckets.0..draft.buckets.1),
+            timed: draft.timed,
             arrived_us: now_us,
         };
         Submission { bursts: self.drafts.drain(..).map(finish).collect() }

@@ -1,9 +1,9 @@
 //! Replies that would show the reserved keys, and the one that speaks of the server itself.
 
 use bytes::{Bytes, BytesMut};
-use quorate_wire::command::Filter;
+use quorate_wire::command::{Filter, TimeLeft};
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
-use quorate_wire::resp::{Scanner, encode};
+use quorate_wire::resp::{Scanner, encode, expiry};
 
 /// What is done to a reply before the client reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +13,8 @@ pub enum Shape {
     AsIs,
     /// Reserved keys are hidden.
     Hide(Filter),
+    /// The backend's deadline of a key, as the client asked for it.
+    Deadline(TimeLeft),
     /// `INFO`: lines of ours replace the server's where the proxy is what the client talks to.
     Info(Box<str>),
 }
@@ -20,14 +22,16 @@ pub enum Shape {
 /// How often `RANDOMKEY` is asked, so that a reserved key is practically never all there is.
 pub const RANDOM_TRIES: usize = 64;
 
-/// Rewrites a reply. What cannot be read is passed on as it is: it is an error of the backend.
-pub fn apply(shape: &Shape, reply: Bytes) -> Bytes {
+/// Rewrites a reply at this time, in milliseconds since 1970. What cannot be read is passed on as it is: it is an
+/// error of the backend.
+pub fn apply(shape: &Shape, reply: Bytes, unix_ms: u64) -> Bytes {
     let changed = match shape {
         Shape::AsIs | Shape::Hide(Filter::None) => None,
         Shape::Hide(Filter::Keys) => keys(&reply),
         Shape::Hide(Filter::Scan) => scan(&reply),
         Shape::Hide(Filter::DbSize) => dbsize(&reply),
         Shape::Hide(Filter::RandomKey) => random_key(&reply),
+        Shape::Deadline(kind) => Some(expiry::time_left(*kind, &reply, unix_ms)),
         Shape::Info(own) => info(&reply, own),
     };
     match changed {
@@ -147,7 +151,7 @@ mod tests {
     use super::*;
 
     fn hide(filter: Filter, reply: &str) -> String {
-        let reply = apply(&Shape::Hide(filter), Bytes::from(reply.to_string()));
+        let reply = apply(&Shape::Hide(filter), Bytes::from(reply.to_string()), 0);
         String::from_utf8_lossy(&reply).replace("\r\n", " ")
     }
 
@@ -171,7 +175,7 @@ mod tests {
     fn info_speaks_of_the_proxy() {
         let own = "tcp_port:1\nquorate_group:g";
         let reply = Bytes::from_static(b"$38\r\n# Server\r\ntcp_port:6379\r\nuptime:12345\r\n\r\n");
-        let text = apply(&Shape::Info(own.into()), reply);
+        let text = apply(&Shape::Info(own.into()), reply, 0);
         let text = String::from_utf8_lossy(&text).into_owned();
         assert!(text.contains("tcp_port:1\r\nuptime:12345"), "{text}");
         assert!(text.contains("# Quorate\r\nquorate_group:g"), "{text}");

@@ -7,11 +7,23 @@ use super::session::Session;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::{Asked, Worker};
 use bytes::{Bytes, BytesMut};
-use quorate_core::ordered::Access;
+use quorate_core::ordered::{Access, Ends, Timed};
 use quorate_core::plan::{ASK, OpClass, REJECT};
 use quorate_wire::command::{self, Carry, Command, CommandError, Filter, Flags, Local, Rewritten};
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, encode};
+
+/// What the sequencer does beyond ordering a write.
+#[derive(Debug, Clone, Copy)]
+enum Added {
+    Nothing,
+    /// It writes the command's stamp.
+    Stamp,
+    /// It ends the command's keys then, in milliseconds since 1970.
+    Deadline(u64),
+    /// It ends the second key when it would have ended the first.
+    DeadlineOfFirst,
+}
 
 impl Worker {
     /// Handles one complete command. `own` is the command as a buffer of its own, where there is one.
@@ -41,7 +53,7 @@ impl Worker {
         }
         match carry {
             Carry::Local(Local::Command) => {
-                self.order(s, Access::Read, command, args, Payload::Copy(raw), false)
+                self.order(s, Access::Read, command, args, Payload::Copy(raw), Added::Nothing)
             }
             Carry::Local(Local::Info) => self.info(s, command, args, raw),
             Carry::Local(what) => {
@@ -53,18 +65,44 @@ impl Worker {
                 s.error(&why.message(&args[0]));
             }
             Carry::Read if command.filter != Filter::None => self.filtered(s, command, args, raw),
-            Carry::Read => self.order(s, Access::Read, command, args, payload(raw, own), false),
-            Carry::Deterministic => self.order(s, Access::Write, command, args, payload(raw, own), false),
-            Carry::Rewritten(kind) => match command::rewrite(kind, args, self.unix_ms()) {
-                Rewritten::AsIs => self.order(s, Access::Write, command, args, payload(raw, own), false),
-                rewritten => {
-                    let mut out = BytesMut::with_capacity(raw.len() + 32);
-                    rewritten.encode(args, &mut out);
-                    let stamp = matches!(rewritten, Rewritten::Stream { .. });
-                    self.order(s, Access::Write, command, args, Payload::Own(out.freeze()), stamp);
-                }
-            },
+            Carry::Read => self.order(s, Access::Read, command, args, payload(raw, own), Added::Nothing),
+            Carry::Deadline(kind) => {
+                let question = encode::command_bytes(&[b"PEXPIRETIME", &args[1]]);
+                self.shaped(s, command, args, question, 1, Shape::Deadline(kind));
+            }
+            Carry::Deterministic => {
+                self.order(s, Access::Write, command, args, payload(raw, own), Added::Nothing)
+            }
+            Carry::Rewritten(kind) => {
+                let rewritten = command::rewrite(kind, args, self.unix_ms());
+                self.rewritten(s, command, args, &rewritten, payload(raw, own));
+            }
         }
+    }
+
+    fn rewritten(
+        &self,
+        s: &mut Session,
+        command: &'static Command,
+        args: Args,
+        rewritten: &Rewritten,
+        original: Payload,
+    ) {
+        let added = match rewritten {
+            Rewritten::AsIs | Rewritten::Args(_) => Added::Nothing,
+            Rewritten::Moves => Added::DeadlineOfFirst,
+            Rewritten::Timed { at, .. } => Added::Deadline(*at),
+            Rewritten::Stream { .. } => Added::Stamp,
+        };
+        if matches!(rewritten, Rewritten::AsIs | Rewritten::Moves) {
+            return self.order(s, Access::Write, command, args, original, added);
+        }
+        let out = &mut *self.rewritten.borrow_mut();
+        out.clear();
+        rewritten.encode(args, out);
+        let payload =
+            if out.len() >= LARGE { Payload::Own(out.split().freeze()) } else { Payload::Copy(out) };
+        self.order(s, Access::Write, command, args, payload, added);
     }
 
     fn unresolved(&self, s: &mut Session, error: &CommandError) {
@@ -89,7 +127,7 @@ impl Worker {
         command: &'static Command,
         args: Args,
         payload: Payload,
-        stamp: bool,
+        added: Added,
     ) {
         let group = &self.groups[s.port.group.index];
         let pressure = group.shared.memory.pressure();
@@ -105,15 +143,26 @@ impl Worker {
             reserved |= key.starts_with(RESERVED_PREFIX);
             outbox.bucket(command::key_hash(key) as u16);
             keys += 1;
+            if let Added::Deadline(at) = added {
+                outbox.timed(Timed { key: key.into(), ends: Ends::At(at) });
+            }
         });
         if reserved || reaches_reserved(command, args) {
+            outbox.drop_keys();
             return s.error("NOPERM keys that begin with '__quorate:' belong to the proxy");
+        }
+        if let Added::DeadlineOfFirst = added {
+            outbox.timed(Timed { key: args[2].into(), ends: Ends::Like(args[1].into()) });
         }
         let class = command::op_class(command, args);
         let plan = match self.plan(s, command, class, args) {
             Ok(plan) => plan,
-            Err(message) => return s.error(&message),
+            Err(message) => {
+                outbox.drop_keys();
+                return s.error(&message);
+            }
         };
+        let stamp = matches!(added, Added::Stamp);
         let everything = keys == 0 || class == OpClass::Scan;
         let kind = Kind { access, plan, dialect: s.dialect, stamp, everything, grows, apart };
         self.counters.request(class);

@@ -122,13 +122,13 @@ impl Session {
     }
 
     /// Fills a place. `None`: there is no such place, the answer is for an earlier client of this number.
-    /// Otherwise the microsecond at which the burst began.
-    pub fn fill(&mut self, ticket: u64, make: impl FnOnce(&Shape) -> Bytes) -> Option<u64> {
+    /// Otherwise the microsecond at which the burst began. `unix_ms` is the time of the answer.
+    pub fn fill(&mut self, ticket: u64, unix_ms: u64, make: impl FnOnce(&Shape) -> Bytes) -> Option<u64> {
         let index = usize::try_from(ticket.checked_sub(self.front)?).ok()?;
         let slot = self.slots.get_mut(index)?;
         let Slot::Waiting { since_us, shape } = slot else { return None };
         let since = *since_us;
-        let reply = filter::apply(shape, make(shape));
+        let reply = filter::apply(shape, make(shape), unix_ms);
         *slot = Slot::Ready(reply);
         if self.open_burst == Some(ticket) {
             self.open_burst = None;

@@ -221,6 +221,8 @@ impl Collector for Collected {
         gauge(e, "quorate_log_committed", "Number of the last committed entry", committed)?;
         let log = m.by_group(|g| g.health.load().log_bytes as f64);
         gauge(e, "quorate_log_bytes", "Log kept in memory for catch-up", log)?;
+        let timed = m.by_group(|g| g.health.load().timed_keys as f64);
+        gauge(e, "quorate_timed_keys", "Keys that may have a deadline", timed)?;
         let queued = m.by_group(|g| g.health.load().queued_bytes as f64);
         gauge(e, "quorate_queue_bytes", "Requests that wait to be numbered", queued)?;
         gauge(e, "quorate_replica_state", "1 for the state that the replica is in", m.states())?;

@@ -4,7 +4,7 @@ mod command_support;
 
 use command_support::{Reply, Server, Words};
 use quorate_core::plan::OpClass;
-use quorate_wire::command::{self, Carry, Command, CommandError, Flags, Refusal};
+use quorate_wire::command::{self, Carry, Command, CommandError, Flags, Refusal, Rewrite};
 
 const TABLE: &str = include_str!("../src/command/table.tsv");
 const CLASSES: &str = include_str!("../src/command/classes.tsv");
@@ -112,8 +112,8 @@ fn arguments_change_carry_and_class() {
         ("GEORADIUS k 1 2 3 km STOREDIST d", leader_first, OpClass::MultiKey),
         ("GEORADIUSBYMEMBER k STORE 3 km", Carry::Read, OpClass::Read),
         ("GEORADIUSBYMEMBER k m 3 km store d", leader_first, OpClass::MultiKey),
-        ("COPY a b", Carry::Deterministic, OpClass::MultiKey),
-        ("COPY a b DB 0 REPLACE", Carry::Deterministic, OpClass::MultiKey),
+        ("COPY a b", Carry::Rewritten(Rewrite::Moves), OpClass::MultiKey),
+        ("COPY a b DB 0 REPLACE", Carry::Rewritten(Rewrite::Moves), OpClass::MultiKey),
         ("COPY a b REPLACE DB 1", Carry::Refused(Refusal::Databases), OpClass::MultiKey),
         ("COPY a b DB 0 DB 1", Carry::Refused(Refusal::Databases), OpClass::MultiKey),
         ("COPY a b DB", Carry::Refused(Refusal::Databases), OpClass::MultiKey),

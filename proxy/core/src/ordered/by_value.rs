@@ -1,6 +1,7 @@
 //! What the engine must be able to ask of payloads that are opaque to it: which keys they
 //! touch, and how keys are copied whole from one replica to another.
 
+use super::deadlines::UnixMs;
 use super::entry::Position;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -19,7 +20,7 @@ pub struct Request {
 
 /// Copies keys by value. Implemented where the bytes of payloads are understood.
 pub trait ByValue: Send {
-    /// Adds every key that these commands may have changed. `false` when that cannot be told.
+    /// Adds every key that these commands name, and so may have changed. `false` when that cannot be told.
     fn touched(&self, payload: &[Bytes], keys: &mut Keys) -> bool;
 
     /// Asks a replica for the whole values of `keys` and for its tail.
@@ -31,6 +32,17 @@ pub trait ByValue: Send {
 
     /// Did every command of [`Self::store`] or [`Self::seal`] succeed?
     fn succeeded(&self, answer: &Bytes) -> bool;
+
+    /// One command that removes those of `keys` whose deadline is `now` or earlier, by their deadlines on the
+    /// backend and not by its clock, and tells the deadlines of the others.
+    fn expire(&self, keys: &[Bytes], now: UnixMs) -> Bytes;
+
+    /// From the answer to [`Self::expire`] of so many keys: the deadlines of those that are left, and `None`
+    /// for a key that has none or is gone.
+    fn deadlines(&self, answer: &Bytes, keys: usize) -> Option<Vec<Option<UnixMs>>>;
+
+    /// The bucket of a key, as bursts name it.
+    fn bucket(&self, key: &[u8]) -> u16;
 
     /// Ends a copy: writes the position, and removes the mark, in one atomic batch.
     fn seal(&self, at: Position) -> Request;

@@ -4,6 +4,7 @@
 //! meets a socket. Payloads are opaque bytes to it.
 
 mod by_value;
+mod deadlines;
 mod effects;
 mod entry;
 mod group;
@@ -14,6 +15,7 @@ mod replica;
 mod rules;
 
 pub use by_value::{ByValue, Keys, Request};
+pub use deadlines::{Ends, Timed, UnixMs};
 pub use effects::{Answer, Cause, Effects, Note, Outgoing, Record, Reply, Surveyed};
 pub use entry::{Entry, Position, Replies, TailEntry};
 pub use group::{Ack, Group, GroupConfig, Health, Journaling, Past, Phase, Recorded, Stamp};
@@ -113,6 +115,13 @@ pub enum Event {
         keys: Keys,
         /// Replicas that hold what it should hold.
         like: Mask,
+    },
+    /// Keys that had a deadline when somebody looked.
+    Timed {
+        /// The keys.
+        keys: Vec<Timed>,
+        /// Every key with a deadline is known now.
+        all: bool,
     },
     /// It could not be attached just now.
     Unreachable {

@@ -4,6 +4,7 @@
 //! write waiting goes behind that write's stage, and a write behind such a read goes to a
 //! later stage. So sessions share entries without ever overtaking themselves.
 
+use super::deadlines::Timed;
 use super::effects::{Answer, Cause, Reply};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -64,6 +65,8 @@ pub struct Burst {
     pub payload: Bytes,
     /// Buckets of the keys.
     pub buckets: Buckets,
+    /// Keys that it may give a deadline, and which.
+    pub timed: Vec<Timed>,
     /// When it arrived, in monotonic microseconds.
     pub arrived_us: u64,
 }
@@ -146,17 +149,33 @@ impl Pending {
         self.latest_write(session) >= self.first
     }
 
-    pub(super) fn add_write(&mut self, burst: Burst) {
+    /// A write of the group's own; the stage that it waits in.
+    pub(super) fn add_own(&mut self, burst: Burst) -> u64 {
+        let mut stage = self.first;
+        while !self.takes(stage, &burst) {
+            stage += 1;
+        }
+        self.put(stage, burst);
+        stage
+    }
+
+    /// A client's write, in no stage before `least`.
+    pub(super) fn add_write(&mut self, burst: Burst, least: u64) {
         let first = self.first;
         let place = *self.place(burst.session);
         let waits = place.write >= first;
-        let mut stage = if waits { place.write + u64::from(place.read_behind) } else { first };
+        let stage = if waits { place.write + u64::from(place.read_behind) } else { first };
+        let mut stage = stage.max(least);
         while !self.takes(stage, &burst) {
             stage += 1;
         }
         *self.place(burst.session) = Place { write: stage, read_behind: false };
+        self.put(stage, burst);
+    }
+
+    fn put(&mut self, stage: u64, burst: Burst) {
         self.bytes += burst.payload.len();
-        let slot = &mut self.stages[(stage - first) as usize];
+        let slot = &mut self.stages[(stage - self.first) as usize];
         slot.bytes += burst.payload.len();
         slot.commands += burst.commands;
         slot.dialect = burst.dialect;
@@ -178,11 +197,16 @@ impl Pending {
                 && slot.commands + burst.commands <= self.stage_commands)
     }
 
-    /// Puts a read behind its session's waiting write. Only when [`Self::writes_wait`].
-    pub(super) fn add_read(&mut self, burst: Burst) {
+    /// Is this stage still waiting?
+    pub(super) fn waits(&self, stage: u64) -> bool {
+        stage >= self.first
+    }
+
+    /// Puts a read behind its session's waiting write and behind stage `least`, one of which waits.
+    pub(super) fn add_read(&mut self, burst: Burst, least: u64) {
         let first = self.first;
         let place = self.place(burst.session);
-        place.read_behind = true;
+        *place = Place { write: place.write.max(least), read_behind: true };
         let index = (place.write - first) as usize;
         self.bytes += burst.payload.len();
         self.stages[index].reads.push(burst);
@@ -243,6 +267,7 @@ mod tests {
             grows: false,
             payload: Bytes::from_static(b"0123456789"),
             buckets: Buckets::new(Arc::from([]), 0..0),
+            timed: vec![],
             arrived_us: 0,
         }
     }
@@ -254,11 +279,11 @@ mod tests {
     #[test]
     fn sessions_share_stages_and_keep_their_own_order() {
         let mut pending = Pending::new(1000, 1000, 100);
-        pending.add_write(burst(1, 1, Access::Write));
-        pending.add_read(burst(1, 2, Access::Read));
-        pending.add_write(burst(2, 1, Access::Write));
-        pending.add_write(burst(1, 3, Access::Write));
-        pending.add_write(burst(2, 2, Access::Write));
+        pending.add_write(burst(1, 1, Access::Write), 0);
+        pending.add_read(burst(1, 2, Access::Read), 0);
+        pending.add_write(burst(2, 1, Access::Write), 0);
+        pending.add_write(burst(1, 3, Access::Write), 0);
+        pending.add_write(burst(2, 2, Access::Write), 0);
         let (_, first) = pending.pop().expect("a stage");
         assert_eq!(tickets(&first.writes), [(1, 1), (2, 1), (2, 2)]);
         assert_eq!(tickets(&first.reads), [(1, 2)]);
@@ -271,9 +296,9 @@ mod tests {
     #[test]
     fn a_full_stage_pushes_the_session_on() {
         let mut pending = Pending::new(1000, 15, 100);
-        pending.add_write(burst(1, 1, Access::Write));
-        pending.add_write(burst(1, 2, Access::Write));
-        pending.add_read(burst(1, 3, Access::Read));
+        pending.add_write(burst(1, 1, Access::Write), 0);
+        pending.add_write(burst(1, 2, Access::Write), 0);
+        pending.add_read(burst(1, 3, Access::Read), 0);
         assert_eq!(tickets(&pending.pop().expect("first").1.reads), []);
         assert_eq!(tickets(&pending.pop().expect("second").1.reads), [(1, 3)]);
     }
@@ -281,9 +306,9 @@ mod tests {
     #[test]
     fn dialects_do_not_share_a_stage() {
         let mut pending = Pending::new(1000, 1000, 100);
-        pending.add_write(burst(1, 1, Access::Write));
-        pending.add_write(Burst { dialect: 3, ..burst(2, 1, Access::Write) });
-        pending.add_write(burst(3, 1, Access::Write));
+        pending.add_write(burst(1, 1, Access::Write), 0);
+        pending.add_write(Burst { dialect: 3, ..burst(2, 1, Access::Write) }, 0);
+        pending.add_write(burst(3, 1, Access::Write), 0);
         assert_eq!(tickets(&pending.pop().expect("first").1.writes), [(1, 1), (3, 1)]);
         assert_eq!(tickets(&pending.pop().expect("second").1.writes), [(2, 1)]);
     }
@@ -292,10 +317,10 @@ mod tests {
     fn what_needs_memory_and_what_frees_it_share_no_stage_while_memory_is_short() {
         let mut pending = Pending::new(1000, 1000, 100);
         pending.keep_apart(true);
-        pending.add_write(Burst { grows: true, ..burst(1, 1, Access::Write) });
-        pending.add_write(burst(2, 1, Access::Write));
-        pending.add_write(Burst { grows: true, ..burst(3, 1, Access::Write) });
-        pending.add_write(burst(1, 2, Access::Write));
+        pending.add_write(Burst { grows: true, ..burst(1, 1, Access::Write) }, 0);
+        pending.add_write(burst(2, 1, Access::Write), 0);
+        pending.add_write(Burst { grows: true, ..burst(3, 1, Access::Write) }, 0);
+        pending.add_write(burst(1, 2, Access::Write), 0);
         assert_eq!(tickets(&pending.pop().expect("first").1.writes), [(1, 1), (3, 1)]);
         assert_eq!(tickets(&pending.pop().expect("second").1.writes), [(2, 1), (1, 2)]);
     }
@@ -304,7 +329,7 @@ mod tests {
     fn late_bursts_leave_and_the_rest_stays_in_order() {
         let mut pending = Pending::new(1000, 1000, 100);
         for ticket in 1..=3 {
-            pending.add_write(Burst { arrived_us: ticket, ..burst(1, ticket, Access::Write) });
+            pending.add_write(Burst { arrived_us: ticket, ..burst(1, ticket, Access::Write) }, 0);
         }
         let mut out = Vec::new();
         pending.expire(|b| b.arrived_us < 2, |_| Cause::Recovering, &mut out);

@@ -33,6 +33,8 @@ pub struct SafetyRules {
     pub restored: bool,
     /// A replica fed from the journal counts only once it has reached the log in memory, on the same history.
     pub proven: bool,
+    /// Keys end in the order of the log, not by the backends' clocks.
+    pub expiry: bool,
 }
 
 impl SafetyRules {
@@ -53,5 +55,6 @@ impl SafetyRules {
         chain: true,
         restored: true,
         proven: true,
+        expiry: true,
     };
 }

@@ -30,6 +30,7 @@ mod number;
 mod process;
 mod reply;
 mod scan;
+mod scripts;
 mod session;
 mod sets;
 mod sha256;
@@ -187,6 +188,11 @@ impl Store {
     /// All keys, in byte order.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.db.keys().map(Vec::as_slice)
+    }
+
+    /// Keys with a deadline, and each deadline as it is kept, in milliseconds.
+    pub fn deadlines(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.db.iter().filter_map(|(key, _, deadline)| Some((key.as_slice(), deadline?)))
     }
 
     /// One canonical line per key, deadline included: equal dumps are equal data.

@@ -9,7 +9,8 @@ use super::reply::Answer;
 use super::session::Session;
 use super::{
     Store, acl, bits, client, config, connection, copy, counters, dump, expire, hashes, info, introspect,
-    keys, lists, lists_edit, scan, sets, strings, strings_set, transaction, zset_range, zset_remove, zsets,
+    keys, lists, lists_edit, scan, scripts, sets, strings, strings_set, transaction, zset_range, zset_remove,
+    zsets,
 };
 
 /// Runs on the data alone: deterministic, given the keyspace and its time.
@@ -94,7 +95,7 @@ pub(super) const TWO: (i32, i32, i32) = (1, 2, 1);
 /// Every argument.
 pub(super) const ALL: (i32, i32, i32) = (1, -1, 1);
 
-const GROUPS: [&[Command]; 23] = [
+const GROUPS: [&[Command]; 24] = [
     connection::COMMANDS,
     client::COMMANDS,
     introspect::COMMANDS,
@@ -107,6 +108,7 @@ const GROUPS: [&[Command]; 23] = [
     scan::COMMANDS,
     expire::COMMANDS,
     dump::COMMANDS,
+    scripts::COMMANDS,
     strings::COMMANDS,
     strings_set::COMMANDS,
     counters::COMMANDS,

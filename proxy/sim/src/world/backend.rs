@@ -139,9 +139,18 @@ impl Backend {
 
     /// The number of the last entry it holds.
     pub(super) fn applied(&self) -> Option<u64> {
+        self.position(1)
+    }
+
+    /// Under which epoch that entry was numbered.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.position(0)
+    }
+
+    fn position(&self, part: usize) -> Option<u64> {
         let mut dump = self.store.dump();
         let line = dump.remove(b"__quorate:{g}:pos".as_slice())?;
-        line.split(':').nth(1)?.parse().ok()
+        line.split(':').nth(part)?.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()
     }
 
     /// Nothing is wrong with it any more.

@@ -7,7 +7,7 @@ use super::history::{Ask, End, History, replies};
 use super::order;
 use crate::lin::OpId;
 use bytes::BytesMut;
-use quorate_core::ordered::{Access, Buckets, Burst, Cause, Reply, Submission};
+use quorate_core::ordered::{Access, Buckets, Burst, Cause, Reply, Submission, Timed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -71,12 +71,17 @@ impl Client {
         let delay_us = env.dice.between(20, 200);
         let buckets: Arc<[u16]> = asks.iter().map(Ask::bucket).collect();
         let mut bursts: Vec<(Access, BytesMut, usize, usize)> = Vec::new();
+        let mut timed: Vec<Vec<Timed>> = Vec::new();
         for (at, ask) in asks.iter().enumerate() {
             if bursts.last().is_none_or(|(access, ..)| *access != ask.access()) {
                 bursts.push((ask.access(), BytesMut::new(), at, 0));
+                timed.push(Vec::new());
+            }
+            if let Some(timed) = timed.last_mut() {
+                timed.extend(ask.timed());
             }
             if let Some((_, payload, _, commands)) = bursts.last_mut() {
-                ask.encode(payload);
+                ask.encode(env.set_back, payload);
                 *commands += 1;
             }
         }
@@ -88,7 +93,7 @@ impl Client {
             self.pipeline.push(Sent { ask, id, end: None });
         }
         let mut submission = Submission::default();
-        for (access, payload, first, commands) in bursts {
+        for ((access, payload, first, commands), timed) in bursts.into_iter().zip(timed) {
             self.ticket += 1;
             self.waiting.insert(self.ticket, (first, commands));
             submission.bursts.push(Burst {
@@ -103,6 +108,7 @@ impl Client {
                 grows: self.ticket.is_multiple_of(2),
                 payload: payload.freeze(),
                 buckets: Buckets::new(buckets.clone(), first as u32..(first + commands) as u32),
+                timed,
                 arrived_us: now_us + delay_us,
             });
         }
@@ -196,9 +202,10 @@ impl Client {
     }
 
     /// A pipeline as chance has it; `nonce` makes what it writes unlike anything else.
-    pub(super) fn draw(&self, nonce: u64, dice: &mut Dice) -> Vec<Ask> {
+    /// With the time, in milliseconds since 1970, some of it gives keys a life.
+    pub(super) fn draw(&self, nonce: u64, now_ms: Option<u64>, dice: &mut Dice) -> Vec<Ask> {
         let count = if dice.percent(40) { 1 } else { dice.between(2, 5) };
-        (0..count).map(|i| draw(nonce * 10 + i, dice)).collect()
+        (0..count).map(|i| draw(nonce * 10 + i, now_ms, dice)).collect()
     }
 }
 
@@ -210,14 +217,16 @@ fn show(end: &End) -> String {
     }
 }
 
-fn draw(nonce: u64, dice: &mut Dice) -> Ask {
+fn draw(nonce: u64, now_ms: Option<u64>, dice: &mut Dice) -> Ask {
     let key = dice.below(2) as u8;
-    match dice.below(7) {
-        0 => Ask::Set(key, format!("v{nonce}")),
-        1 => Ask::Get(key),
-        2 => Ask::Add(key, 1 + nonce % 5),
-        3 => Ask::Count(key),
-        4 | 5 => Ask::Push(key, format!("i{nonce}")),
+    match (dice.below(if now_ms.is_some() { 9 } else { 7 }), now_ms) {
+        (0, _) => Ask::Set(key, format!("v{nonce}")),
+        (1, _) => Ask::Get(key),
+        (2, _) => Ask::Add(key, 1 + nonce % 5),
+        (3, _) => Ask::Count(key),
+        (7, Some(now_ms)) => Ask::Lease(key, now_ms + dice.between(1, 200)),
+        (8, _) => Ask::Touch(key),
+        (4 | 5, _) => Ask::Push(key, format!("i{nonce}")),
         _ => Ask::List(key),
     }
 }

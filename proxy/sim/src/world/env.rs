@@ -31,6 +31,8 @@ pub(super) struct Env {
     pub(super) folders: Vec<Folder>,
     /// Clocks run at rates of their own.
     pub(super) skewed: bool,
+    /// Deadlines are written as proxies write them that own them.
+    pub(super) set_back: bool,
     /// Answers of proxies on their way out.
     pub(super) answers: Vec<(usize, Answer)>,
     /// Backends that were fenced since anybody looked.
@@ -61,6 +63,7 @@ impl Env {
             coordinators: Vec::new(),
             folders: Vec::new(),
             skewed: false,
+            set_back: true,
             answers: Vec::new(),
             fences: Vec::new(),
             latest: Owner::default(),

@@ -2,8 +2,9 @@
 
 use crate::lin::{CounterOp, ListOp, ListRet, OpId, Recorder, RegisterOp, RegisterRet};
 use bytes::{Bytes, BytesMut};
-use quorate_core::ordered::Access;
-use quorate_wire::resp::{Scanner, Value, encode};
+use quorate_core::ordered::{Access, Ends, Timed};
+use quorate_wire::command;
+use quorate_wire::resp::{Scanner, Value, encode, expiry};
 
 /// One command of a client; the number is that of the key among those of its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,11 @@ pub enum Ask {
     Push(u8, String),
     /// `LRANGE l 0 -1`.
     List(u8),
+    /// `SET t 1` with a deadline, in milliseconds since 1970. What is left of the value at which moment is not
+    /// judged; that all replicas agree on it is.
+    Lease(u8, u64),
+    /// `INCR t`.
+    Touch(u8),
 }
 
 impl Ask {
@@ -29,25 +35,29 @@ impl Ask {
             Ask::Set(k, _) | Ask::Get(k) => format!("r{k}"),
             Ask::Add(k, _) | Ask::Count(k) => format!("c{k}"),
             Ask::Push(k, _) | Ask::List(k) => format!("l{k}"),
+            Ask::Lease(k, _) | Ask::Touch(k) => format!("t{k}"),
         }
     }
 
     pub(super) fn access(&self) -> Access {
         match self {
             Ask::Get(_) | Ask::Count(_) | Ask::List(_) => Access::Read,
-            Ask::Set(..) | Ask::Add(..) | Ask::Push(..) => Access::Write,
+            Ask::Set(..) | Ask::Add(..) | Ask::Push(..) | Ask::Lease(..) | Ask::Touch(_) => Access::Write,
         }
     }
 
     pub(super) fn bucket(&self) -> u16 {
-        match self {
-            Ask::Set(k, _) | Ask::Get(k) => u16::from(*k),
-            Ask::Add(k, _) | Ask::Count(k) => 1_000 + u16::from(*k),
-            Ask::Push(k, _) | Ask::List(k) => 2_000 + u16::from(*k),
-        }
+        command::key_hash(self.key().as_bytes()) as u16
     }
 
-    pub(super) fn encode(&self, out: &mut BytesMut) {
+    /// The deadline that it gives its key.
+    pub(super) fn timed(&self) -> Option<Timed> {
+        let Ask::Lease(_, at) = self else { return None };
+        Some(Timed { key: self.key().into_bytes().into(), ends: Ends::At(*at) })
+    }
+
+    /// `set_back`: as proxies write deadlines while they own them.
+    pub(super) fn encode(&self, set_back: bool, out: &mut BytesMut) {
         let key = self.key();
         let key = key.as_bytes();
         match self {
@@ -56,6 +66,11 @@ impl Ask {
             Ask::Add(_, by) => encode::command([&b"INCRBY"[..], key, by.to_string().as_bytes()], out),
             Ask::Push(_, item) => encode::command([&b"RPUSH"[..], key, item.as_bytes()], out),
             Ask::List(_) => encode::command([&b"LRANGE"[..], key, b"0", b"-1"], out),
+            Ask::Touch(_) => encode::command([&b"INCR"[..], key], out),
+            Ask::Lease(_, at) => {
+                let kept = if set_back { expiry::set_back(*at as i64) } else { *at as i64 }.to_string();
+                encode::command([&b"SET"[..], key, b"1", b"PXAT", kept.as_bytes()], out);
+            }
         }
     }
 }
@@ -84,6 +99,8 @@ pub(super) struct History {
     pub(super) registers: Recorder<RegisterOp, RegisterRet>,
     pub(super) counters: Recorder<CounterOp, u64>,
     pub(super) lists: Recorder<ListOp, ListRet>,
+    /// What is not judged.
+    others: Recorder<RegisterOp, RegisterRet>,
 }
 
 impl History {
@@ -96,6 +113,7 @@ impl History {
             Ask::Count(_) => self.counters.invoke(client, key, CounterOp::Get, at),
             Ask::Push(_, item) => self.lists.invoke(client, key, ListOp::Append(item.clone()), at),
             Ask::List(_) => self.lists.invoke(client, key, ListOp::Read, at),
+            Ask::Lease(..) | Ask::Touch(_) => self.others.invoke(client, key, RegisterOp::Get, at),
         }
     }
 
@@ -129,6 +147,15 @@ impl History {
                     _ => None,
                 };
                 close(&mut self.lists, id, ret, end, at);
+            }
+            Ask::Lease(..) | Ask::Touch(_) => {
+                let fine = match (ask, end) {
+                    (Ask::Lease(..), End::Ok(value)) => matches!(value, Value::Simple(_)),
+                    (_, End::Ok(value)) => matches!(value, Value::Integer(1..)),
+                    _ => true,
+                };
+                close(&mut self.others, id, Some(RegisterRet::Done), end, at);
+                return if fine { Ok(()) } else { Err(odd()) };
             }
         }
         Ok(())

@@ -84,6 +84,7 @@ impl World {
     /// A world in which one proxy has just started.
     pub fn new(seed: u64, options: &Options) -> World {
         let mut env = Env::new(seed);
+        env.set_back = options.rules.expiry;
         env.overtaken_reads = options.overtaken_reads;
         env.net.delay_us = options.delay_us;
         env.net.cuts = env.dice.percent(70);
@@ -212,7 +213,10 @@ impl World {
                     self.proxies[proxy].receive(backend, conn, segment, &mut self.env);
                 }
             }
-            Due::Tick { proxy } if self.proxies[proxy].alive => self.proxies[proxy].tick(&mut self.env),
+            Due::Tick { proxy } if self.proxies[proxy].alive => {
+                self.proxies[proxy].learn_deadlines(&self.backends);
+                self.proxies[proxy].tick(&mut self.env);
+            }
             Due::Tick { .. } => {}
             Due::Submit { proxy, submission } if self.proxies[proxy].alive => {
                 self.proxies[proxy].submit(submission, &mut self.env);
@@ -291,7 +295,8 @@ impl World {
         let proxy = if keep { current } else { choice[self.env.dice.pick(choice.len())] };
         self.steps -= 1;
         self.nonce += 1;
-        let asks = self.clients[client].draw(self.nonce, &mut self.env.dice);
+        let now_ms = self.options.lives.then(|| self.env.agenda.unix_ms());
+        let asks = self.clients[client].draw(self.nonce, now_ms, &mut self.env.dice);
         self.ask(client, proxy, asks);
     }
 }

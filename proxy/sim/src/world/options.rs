@@ -63,6 +63,8 @@ pub struct Options {
     pub lost_fences: bool,
     /// Writes are acknowledged by the recorded in-sync set, of at least `write_quorum` members.
     pub in_sync: bool,
+    /// Clients also give keys a life.
+    pub lives: bool,
     /// Owners compare the replicas all the time, by surveys of their positions.
     pub surveys: bool,
 }
@@ -86,6 +88,7 @@ impl Default for Options {
             overtaken_reads: true,
             lost_fences: false,
             in_sync: false,
+            lives: true,
             surveys: false,
         }
     }

@@ -5,19 +5,20 @@
 
 use super::Env;
 use super::attend::{Attendant, State};
+use super::backend::Backend;
 use super::clock::Due;
 use super::journal::Recorder;
 use super::options::Options;
 use super::talk::Owner;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{
-    Ack, Effects, Entry, Event, Group, GroupConfig, Note, Now, Outgoing, Past, Phase, ReplicaState, Request,
-    StaleReason, Stamp, Submission, Surveyed,
+    Ack, Effects, Ends, Entry, Event, Group, GroupConfig, Note, Now, Outgoing, Past, Phase, ReplicaState,
+    Request, StaleReason, Stamp, Submission, Surveyed, Timed,
 };
 use quorate_core::plan::Plan;
 use quorate_core::quorum::covers;
 use quorate_core::rule::{Mask, Rule};
-use quorate_wire::resp::{Copier, Framer, Reserved, encode};
+use quorate_wire::resp::{Copier, Framer, Reserved, encode, expiry};
 use std::sync::Arc;
 
 pub(super) const TICK_US: u64 = 5_000;
@@ -180,6 +181,22 @@ impl Proxy {
             }
             Stage::Rest { .. } => {}
         }
+    }
+
+    /// Looks at the deadlines of a replica that holds this owner's first entry, and so everything before it.
+    pub(super) fn learn_deadlines(&mut self, backends: &[Backend]) {
+        if !self.is_serving() || self.group.health().deadlines_known {
+            return;
+        }
+        let mut sources = backends.iter().filter(|backend| backend.up && !backend.paused);
+        let Some(source) = sources.find(|backend| backend.epoch() == Some(self.owner.epoch)) else { return };
+        let ends = |kept| match expiry::brought_forward(kept as i64) {
+            Some(at) if at != kept as i64 => Ends::At(at as u64),
+            _ => Ends::Unknown,
+        };
+        let keys = source.store.deadlines();
+        let keys = keys.map(|(key, kept)| Timed { key: key.into(), ends: ends(kept) }).collect();
+        self.events.push(Event::Timed { keys, all: true });
     }
 
     /// The coordinator gets the in-sync set that is wanted, sooner or later, and only from its owner.

@@ -6,6 +6,8 @@
 pub enum Carry {
     /// Sent to one replica.
     Read,
+    /// A read of a key's deadline, which the backends keep set back.
+    Deadline(TimeLeft),
     /// An entry of the log, sent as it is: it does the same on every replica.
     Deterministic,
     /// An entry of the log, after its relative times or choices were replaced by fixed ones.
@@ -55,6 +57,12 @@ named! {
         Expire = "expire",
         /// `PEXPIRE` becomes `PEXPIREAT`.
         Pexpire = "pexpire",
+        /// `EXPIREAT` becomes `PEXPIREAT`.
+        ExpireAt = "expireat",
+        /// `PEXPIREAT` at a time that the backends do not act on.
+        PexpireAt = "pexpireat",
+        /// A key gets the value and the deadline of another.
+        Moves = "moves",
         /// `RESTORE` gets `ABSTTL`.
         Restore = "restore",
         /// `HEXPIRE` becomes `HPEXPIREAT`.
@@ -71,6 +79,20 @@ named! {
         StreamId = "stream-id",
         /// `XTRIM` with approximate trimming.
         StreamTrim = "stream-trim",
+    }
+}
+
+named! {
+    /// In which way a client asks for a deadline.
+    TimeLeft {
+        /// Seconds from now.
+        Ttl = "ttl",
+        /// Milliseconds from now.
+        Pttl = "pttl",
+        /// Seconds since 1970.
+        ExpireTime = "expiretime",
+        /// Milliseconds since 1970.
+        PexpireTime = "pexpiretime",
     }
 }
 

@@ -14,7 +14,7 @@ mod stamp;
 mod table;
 mod token;
 
-pub use carry::{Carry, Filter, Local, Refusal, Rewrite};
+pub use carry::{Carry, Filter, Local, Refusal, Rewrite, TimeLeft};
 pub use classify::{classify, op_class};
 pub use error::CommandError;
 pub use flags::{Flags, Servers};

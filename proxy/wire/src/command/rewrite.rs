@@ -18,6 +18,15 @@ pub enum Rewritten<'a> {
     AsIs,
     /// These arguments instead.
     Args(Vec<Cow<'a, [u8]>>),
+    /// These arguments, which give the keys a deadline.
+    Timed {
+        /// Arguments.
+        args: Vec<Cow<'a, [u8]>>,
+        /// When its keys end, in milliseconds since 1970.
+        at: u64,
+    },
+    /// The arguments are right as they are; the second key gets the deadline of the first.
+    Moves,
     /// These arguments, once the sequencer put an explicit `ms-seq` at `id_index`.
     Stream {
         /// Arguments, with `*` where the id belongs.
@@ -31,8 +40,8 @@ impl Rewritten<'_> {
     /// Appends the command to `out`; `original` is what was rewritten.
     pub fn encode(&self, original: Args, out: &mut BytesMut) {
         match self {
-            Rewritten::AsIs => encode::command(original.from(0), out),
-            Rewritten::Args(args) | Rewritten::Stream { args, .. } => {
+            Rewritten::AsIs | Rewritten::Moves => encode::command(original.from(0), out),
+            Rewritten::Args(args) | Rewritten::Stream { args, .. } | Rewritten::Timed { args, .. } => {
                 encode::command(args.iter().map(AsRef::as_ref), out);
             }
         }
@@ -51,7 +60,12 @@ pub fn rewrite(kind: Rewrite, args: Args<'_>, now_unix_ms: u64) -> Rewritten<'_>
     match kind {
         Rewrite::StreamId => stream::add(args),
         Rewrite::StreamTrim => stream::trim(args),
-        _ => expiry::rewrite(kind, args, now).map_or(Rewritten::AsIs, Rewritten::Args),
+        Rewrite::Moves => Rewritten::Moves,
+        _ => match expiry::rewrite(kind, args, now) {
+            None => Rewritten::AsIs,
+            Some((args, None)) => Rewritten::Args(args),
+            Some((args, Some(at))) => Rewritten::Timed { args, at },
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 //! are part of the binary, so a mistake in them is a mistake in the program: tests read them all.
 
 use super::classify::Rule;
-use super::{Carry, Command, Filter, Flags, KeySpec, Local, Movable, Refusal, Rewrite, Servers};
+use super::{Carry, Command, Filter, Flags, KeySpec, Local, Movable, Refusal, Rewrite, Servers, TimeLeft};
 use quorate_core::plan::OpClass;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -196,6 +196,7 @@ fn carry_of(text: &str) -> Option<Carry> {
     match kind {
         "read" => Some(Carry::Read),
         "deterministic" => Some(Carry::Deterministic),
+        "deadline" => TimeLeft::parse(detail).map(Carry::Deadline),
         "rewrite" => Rewrite::parse(detail).map(Carry::Rewritten),
         "local" => Local::parse(detail).map(Carry::Local),
         "refuse" => Refusal::parse(detail).map(Carry::Refused),

@@ -6,10 +6,10 @@
 
 use super::transaction::Reserved;
 use super::value::Value;
-use super::{each_command, encode};
+use super::{each_command, encode, expiry};
 use crate::command;
 use bytes::{Bytes, BytesMut};
-use quorate_core::ordered::{ByValue, Keys, Position, Request};
+use quorate_core::ordered::{ByValue, Keys, Position, Request, UnixMs};
 
 /// Copies keys between servers of one group.
 #[derive(Debug, Clone)]
@@ -74,6 +74,18 @@ impl ByValue for Copier {
         Value::parse_all(answer).is_some_and(|all| {
             all.iter().all(fine) && all.last().is_some_and(|exec| !exec.items().is_empty())
         })
+    }
+
+    fn expire(&self, keys: &[Bytes], now: UnixMs) -> Bytes {
+        expiry::check(keys, now)
+    }
+
+    fn deadlines(&self, answer: &Bytes, keys: usize) -> Option<Vec<Option<UnixMs>>> {
+        expiry::checked(answer, keys)
+    }
+
+    fn bucket(&self, key: &[u8]) -> u16 {
+        command::key_hash(key) as u16
     }
 
     fn seal(&self, at: Position) -> Request {

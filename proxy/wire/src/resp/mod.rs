@@ -5,6 +5,7 @@ pub mod args;
 pub mod copy;
 pub mod decode;
 pub mod encode;
+pub mod expiry;
 pub mod reply;
 mod script;
 pub mod tail;

@@ -6,6 +6,7 @@
 
 use super::decode::each_command;
 use super::encode;
+use super::expiry;
 use super::tail;
 use super::transaction::{Framer, TransactionReader, trim};
 use crate::command;
@@ -18,13 +19,15 @@ const ARGUMENTS: usize = 4000;
 
 /// Ours first: nothing of it can fail, and an error of the clients' commands ends nothing.
 /// `PERSIST` changes nothing, and is the write after which memory is no reason to stop.
-const SCRIPT: &[u8] = b"redis.call('PERSIST',KEYS[1]) redis.call('SET',KEYS[1],ARGV[1])\n\
+/// A script calls no script: what ends keys is part of this one, and its arguments follow the word `EVAL`.
+const SCRIPT: &str = "redis.call('PERSIST',KEYS[1]) redis.call('SET',KEYS[1],ARGV[1])\n\
 local a,first=ARGV,4+tonumber(ARGV[3])\n\
 if first>4 then redis.call('RPUSH',KEYS[2],unpack(a,4,first-1)) end\n\
 if a[2]~='0' then redis.call('LTRIM',KEYS[2],'-'..a[2],'-1') end\n\
 local replies,n={},0\n\
 while a[first] do local last=first+tonumber(a[first]) n=n+1 \
-replies[n]=redis.pcall(unpack(a,first+1,last)) first=last+1 end\n\
+if a[first+1]=='EVAL' then replies[n]=ends({unpack(a,first+4,last-1)},tonumber(a[last])) \
+else replies[n]=redis.pcall(unpack(a,first+1,last)) end first=last+1 end\n\
 replies[n+1]={ok='OK'} return replies";
 
 impl Framer {
@@ -37,12 +40,13 @@ impl Framer {
             count += script_arguments(entry, &mut commands)?;
         }
         let (tails, keep) = if self.tail { (entries.len(), trim(entries)) } else { (0, 0) };
-        let mut out = BytesMut::with_capacity(commands.len() * 2 + SCRIPT.len() + 512);
+        let script = [expiry::ENDS, SCRIPT].concat();
+        let mut out = BytesMut::with_capacity(commands.len() * 2 + script.len() + 512);
         encode::header(b'*', 8 + tails + count, &mut out);
         let (position, keep) = (last.position.to_string(), keep.to_string());
         let head: [&[u8]; 7] = [
             b"EVAL",
-            SCRIPT,
+            script.as_bytes(),
             b"2",
             self.keys.position.as_bytes(),
             self.keys.tail.as_bytes(),
@@ -68,7 +72,8 @@ fn script_arguments(entry: &Entry, out: &mut BytesMut) -> Option<usize> {
     entry.payload.iter().for_each(|part| payload.extend_from_slice(part));
     let (mut count, mut fits) = (0, true);
     let whole = each_command(&payload.freeze(), |_, args| {
-        let frees = command::resolve(args).is_ok_and(|c| command::frees(c, args, entry.dialect));
+        let ends_keys = args.len() > 4 && &args[0] == b"EVAL" && &args[1] == expiry::CHECK.as_bytes();
+        let frees = ends_keys || command::resolve(args).is_ok_and(|c| command::frees(c, args, entry.dialect));
         fits &= frees && args.len() <= ARGUMENTS;
         encode::bulk(args.len().to_string().as_bytes(), out);
         args.from(0).for_each(|argument| encode::bulk(argument, out));

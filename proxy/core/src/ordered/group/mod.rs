@@ -5,6 +5,7 @@
 //! see docs/decisions/0002-one-entry-in-flight.md. Natural batching pays for it.
 
 mod commit;
+mod expiry;
 mod in_sync;
 mod mend;
 mod reads;
@@ -27,6 +28,7 @@ use crate::plan::Plan;
 use crate::quorum::covers;
 use crate::rule::{Mask, Rule};
 use bytes::BytesMut;
+use expiry::Expiry;
 pub use in_sync::Ack;
 use in_sync::InSync;
 use mend::Mend;
@@ -168,6 +170,10 @@ pub struct Health {
     pub log_bytes: usize,
     /// Number of the oldest entry in memory.
     pub log_from: u64,
+    /// Keys that may have a deadline.
+    pub timed_keys: usize,
+    /// Every key with a deadline is known.
+    pub deadlines_known: bool,
     /// What the journal holds.
     pub journal: Recorded,
     /// Members of the recorded in-sync set, where writes are acknowledged by it.
@@ -256,6 +262,7 @@ pub struct Group {
     /// By replica: what is being done to make it hold what the others hold.
     mends: Vec<Option<Mend>>,
     survey: Option<survey::Survey>,
+    expiry: Expiry,
     journal: record::Journal,
     in_sync: InSync,
     /// While recovering: the newest entries that the journal holds.
@@ -303,6 +310,7 @@ impl Group {
             held: Vec::new(),
             mends: (0..n).map(|_| None).collect(),
             survey: None,
+            expiry: Expiry::default(),
             journal: record::Journal::default(),
             in_sync: InSync::default(),
             restored: Vec::new(),
@@ -330,6 +338,7 @@ impl Group {
         self.replicas.iter_mut().for_each(|replica| *replica = Replica::new());
         self.mends.iter_mut().for_each(|mend| *mend = None);
         self.survey = None;
+        self.begin_expiry();
         self.rules.iter_mut().for_each(|rule| rule.committed = 0);
         self.log = Log::new(Position::default(), self.config.log_bytes);
         self.open.clear();
@@ -370,10 +379,12 @@ impl Group {
 
     /// One batch of events. Everything that follows from it is appended to `fx`.
     pub fn step(&mut self, now: Now, events: &mut Vec<Event>, fx: &mut Effects) {
+        self.sweep(now);
         for event in events.drain(..) {
             self.handle(now, event, fx);
         }
         self.settle(now, fx);
+        self.take_own_answers(now, fx);
     }
 
     fn handle(&mut self, now: Now, event: Event, fx: &mut Effects) {
@@ -391,6 +402,7 @@ impl Group {
             Event::Survey { id, request, bytes } => self.survey(id, request, bytes, now, fx),
             Event::Mend { replica, keys, like } => self.mend_keys_of(replica, keys, like, fx),
             Event::Owed { replica, entries } => self.owed(replica, entries, now, fx),
+            Event::Timed { keys, all } => self.timed(&keys, all),
             Event::Unreachable { replica } => self.unreachable(replica, now, fx),
             Event::Disconnected { replica } => self.disconnected(replica, now, fx),
             Event::Fenced { by } => self.fenced(by, fx),
@@ -505,6 +517,8 @@ impl Group {
             queued_bytes: self.pending.bytes(),
             log_bytes: self.log.bytes(),
             log_from: self.log.base().seq + 1,
+            timed_keys: self.expiry.len(),
+            deadlines_known: self.expiry.is_complete(),
             journal: self.journal.view,
             in_sync: self.in_sync.recorded,
             replicas: self.replicas.iter().map(view).collect(),

@@ -19,14 +19,23 @@ impl Group {
                 fx.answers.push(refused(&burst, Cause::Journal));
             } else if usize::from(burst.plan) >= self.plans.len() || !self.pending.has_room(&burst) {
                 fx.answers.push(refused(&burst, Cause::Overload));
-            } else if burst.access == Access::Write {
-                self.pending.add_write(burst);
-            } else if self.config.rules.session_order && self.pending.writes_wait(burst.session) {
-                self.pending.add_read(burst);
             } else {
-                let after = self.pending.latest_write(burst.session);
-                self.route(burst, after, false, now, fx);
+                let least = self.expire_before(&burst, now);
+                self.place(burst, least, now, fx);
             }
+        }
+    }
+
+    /// Puts a burst where it belongs: behind stage `least`, and behind what its session waits for.
+    fn place(&mut self, burst: Burst, least: u64, now: Now, fx: &mut Effects) {
+        let own_writes_wait = self.config.rules.session_order && self.pending.writes_wait(burst.session);
+        if burst.access == Access::Write {
+            self.pending.add_write(burst, least);
+        } else if own_writes_wait || self.pending.waits(least) {
+            self.pending.add_read(burst, least);
+        } else {
+            let after = self.pending.latest_write(burst.session);
+            self.route(burst, after, false, now, fx);
         }
     }
 
@@ -68,6 +77,7 @@ impl Group {
             if burst.everything {
                 self.everywhere = (seq, waiting.rule);
             }
+            self.take_note(&burst.timed);
         }
         let dialect = writes.first().map_or(2, |burst| burst.dialect);
         self.append_payload(payload, first, dialect, waiting, fx);

@@ -6,6 +6,7 @@ use super::*;
 fn pair(in_sync: Option<Mask>) -> World {
     let mut world = World::unattached(2, |config| config.ack = Ack::InSync { min: 1 });
     world.group.restart(2, Past { in_sync, ..Past::default() });
+    world.know_deadlines();
     world
 }
 
@@ -94,6 +95,7 @@ fn nothing_is_acknowledged_before_there_is_a_record() {
 fn the_set_never_becomes_smaller_than_it_must_be() {
     let mut world = World::unattached(3, |config| config.ack = Ack::InSync { min: 2 });
     world.group.restart(2, Past::default());
+    world.know_deadlines();
     (0..3).for_each(|replica| world.attach(replica, None));
     world.step(Event::InSync(0b111));
     (0..3).for_each(|replica| world.apply(replica, &[]));

@@ -1,5 +1,6 @@
 //! The exact effects of small histories.
 
+mod expiry;
 mod in_sync;
 mod mend;
 mod record;
@@ -43,6 +44,22 @@ impl ByValue for NoValues {
         answer.starts_with(b"+")
     }
 
+    fn expire(&self, keys: &[Bytes], now: u64) -> Bytes {
+        let names: Vec<_> = keys.iter().map(|key| String::from_utf8_lossy(key)).collect();
+        Bytes::from(format!("check {}@{now};", names.join(",")))
+    }
+
+    /// As texts: `-` for none.
+    fn deadlines(&self, answer: &Bytes, keys: usize) -> Option<Vec<Option<u64>>> {
+        let text = String::from_utf8_lossy(answer);
+        let all: Vec<_> = text.split(' ').map(|one| one.parse().ok()).collect();
+        (all.len() == keys).then_some(all)
+    }
+
+    fn bucket(&self, key: &[u8]) -> u16 {
+        u16::from(key[0])
+    }
+
     fn seal(&self, at: Position) -> Request {
         Request { payload: Bytes::from(format!("seal {}", at.seq)), commands: 1 }
     }
@@ -63,7 +80,9 @@ impl World {
         let mut config = GroupConfig::new(replicas, 1);
         edit(&mut config);
         let group = Group::new(config, table.plans(), Box::new(NoStamp), Box::new(NoValues));
-        World { group, now: Now { us: 1, unix_ms: 1 }, fx: Effects::default() }
+        let mut world = World { group, now: Now { us: 1, unix_ms: 1 }, fx: Effects::default() };
+        world.know_deadlines();
+        world
     }
 
     /// A group that serves: everybody attached blank, barrier applied.
@@ -82,6 +101,11 @@ impl World {
         assert_eq!(world.group.phase(), Phase::Serving);
         world.fx.clear();
         world
+    }
+
+    /// No key has a deadline.
+    fn know_deadlines(&mut self) {
+        self.step(Event::Timed { keys: Vec::new(), all: true });
     }
 
     fn step(&mut self, event: Event) {
@@ -127,6 +151,7 @@ impl World {
             grows: false,
             payload,
             buckets: Buckets::new(Arc::from([7u16]), 0..1),
+            timed: Vec::new(),
             arrived_us: self.now.us,
         }
     }

@@ -176,6 +176,7 @@ fn the_journal_knows_what_every_backend_forgot() {
     let restored = r.held.clone();
     let mut world = World::unattached(3, |config| config.journal = Journaling::Log);
     world.group.restart(2, Past { history: true, restored: restored.clone(), ..Past::default() });
+    world.know_deadlines();
     for replica in 0..3 {
         let attachment = Attachment { position: Some(before), restarted: true, ..Attachment::default() };
         world.step(Event::Attached { replica, attachment });
@@ -184,6 +185,7 @@ fn the_journal_knows_what_every_backend_forgot() {
 
     let mut world = World::unattached(3, |config| config.journal = Journaling::Log);
     world.group.restart(2, Past { history: true, restored: restored[1..].to_vec(), ..Past::default() });
+    world.know_deadlines();
     for replica in 0..3 {
         let attachment =
             Attachment { position: Some(Position::default()), restarted: true, ..Attachment::default() };

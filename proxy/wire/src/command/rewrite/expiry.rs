@@ -1,11 +1,14 @@
-//! Relative times as absolute milliseconds.
+//! Times to live as absolute milliseconds, set back so far that no backend acts on them: keys end in the order
+//! of the log. The deadlines of hash fields are absolute as well, but belong to the backends.
 
 use super::{Rewrite, borrowed};
 use crate::command::token::{integer, is, is_any};
 use crate::resp::Args;
+use crate::resp::expiry::set_back;
 use std::borrow::Cow;
 
-type Rewriting<'a> = Option<Vec<Cow<'a, [u8]>>>;
+/// The arguments, and when the keys end, in milliseconds since 1970.
+type Rewriting<'a> = Option<(Vec<Cow<'a, [u8]>>, Option<u64>)>;
 
 /// The rewritten arguments; `None` when they are right, or wrong for every server.
 pub(super) fn rewrite(kind: Rewrite, args: Args<'_>, now: i64) -> Rewriting<'_> {
@@ -17,12 +20,14 @@ pub(super) fn rewrite(kind: Rewrite, args: Args<'_>, now: i64) -> Rewriting<'_> 
         Rewrite::MsetEx => options(args, behind_pairs(args)?, Values::None, now),
         Rewrite::SetEx => set_ex(args, Unit::Seconds, now),
         Rewrite::PsetEx => set_ex(args, Unit::Milliseconds, now),
-        Rewrite::Expire => expire(args, Unit::Seconds, now),
-        Rewrite::Pexpire => expire(args, Unit::Milliseconds, now),
+        Rewrite::Expire => expire(args, Unit::Seconds, Some(now), now),
+        Rewrite::Pexpire => expire(args, Unit::Milliseconds, Some(now), now),
+        Rewrite::ExpireAt => expire(args, Unit::Seconds, None, now),
+        Rewrite::PexpireAt => expire(args, Unit::Milliseconds, None, now),
         Rewrite::Hexpire => expire_fields(args, Unit::Seconds, now),
         Rewrite::Hpexpire => expire_fields(args, Unit::Milliseconds, now),
         Rewrite::Restore => restore(args, now),
-        Rewrite::StreamId | Rewrite::StreamTrim => None,
+        Rewrite::StreamId | Rewrite::StreamTrim | Rewrite::Moves => None,
     }
 }
 
@@ -32,7 +37,7 @@ enum Unit {
     Milliseconds,
 }
 
-/// A relative time as the servers take it.
+/// A time as the servers take it.
 enum Time {
     /// Milliseconds since 1970.
     At(i64),
@@ -46,13 +51,14 @@ enum Time {
 const PAST: i64 = 1;
 
 impl Time {
-    fn read(arg: &[u8], unit: Unit, now: i64) -> Option<Time> {
+    /// `base` is added: now to a relative time, 0 to an absolute one.
+    fn read(arg: &[u8], unit: Unit, base: i64) -> Option<Time> {
         let factor = if unit == Unit::Seconds { 1000 } else { 1 };
         Some(match integer(arg)?.checked_mul(factor) {
             None => Time::Overflow,
             Some(0) => Time::Zero,
             Some(..0) => Time::Negative,
-            Some(ms) => ms.checked_add(now).map_or(Time::Overflow, Time::At),
+            Some(ms) => ms.checked_add(base).map_or(Time::Overflow, Time::At),
         })
     }
 }
@@ -77,27 +83,42 @@ enum Values {
 /// Options of SET with a value, those of Redis 8 included: the value may read like an option.
 const COMPARISONS: &[&str] = &["IFEQ", "IFNE", "IFDEQ", "IFDNE"];
 
-/// `EX` and `PX` become `PXAT`, in whatever order the options stand. Servers take the last of
+/// Options with a time become `PXAT`, in whatever order the options stand. Servers take the last of
 /// equal options and refuse unequal ones.
 fn options(args: Args<'_>, from: usize, values: Values, now: i64) -> Rewriting<'_> {
     let found = times(args, from, values)?;
     let last = *found.last()?;
-    let unit = match kind(&args[last])? {
+    let fields = matches!(values, Values::Fields(_));
+    let (unit, base) = match kind(&args[last])? {
         _ if found.iter().any(|at| kind(&args[*at]) != kind(&args[last])) => return None,
-        Kind::Relative(unit) => unit,
-        Kind::Absolute(_) => return None,
+        Kind::Relative(unit) => (unit, now),
+        // Fields end by the backends' clocks: there is nothing to set back.
+        Kind::Absolute(_) if fields => return None,
+        Kind::Absolute(unit) => (unit, 0),
     };
-    let time = Time::read(args.get(last + 1)?, unit, now)?;
+    let time = Time::read(args.get(last + 1)?, unit, base)?;
     let mut out = borrowed(args);
+    let mut ends = None;
     for at in found {
         match time {
-            Time::At(ms) => absolute(&mut out, at, ms),
-            Time::Zero if matches!(values, Values::Fields(_)) => absolute(&mut out, at, PAST),
+            Time::At(ms) if fields => absolute(&mut out, at, ms),
+            Time::At(ms) => {
+                let (physical, end) = physical(ms, now);
+                ends = end;
+                absolute(&mut out, at, physical);
+            }
+            Time::Zero if fields => absolute(&mut out, at, PAST),
             Time::Zero | Time::Negative => return None,
+            Time::Overflow if base == 0 => return None,
             Time::Overflow => out[at + 1] = number(TOO_LATE),
         }
     }
-    Some(out)
+    Some((out, ends))
+}
+
+/// A deadline as the backends keep it, and when the owner must act on it.
+fn physical(ms: i64, now: i64) -> (i64, Option<u64>) {
+    if ms <= now { (PAST, None) } else { (set_back(ms), u64::try_from(ms).ok()) }
 }
 
 fn absolute(out: &mut [Cow<[u8]>], at: usize, ms: i64) {
@@ -153,33 +174,37 @@ fn behind_pairs(args: Args) -> Option<usize> {
 /// `SETEX key time value` as `SET key value PXAT ms`: the same reply, +OK.
 fn set_ex(args: Args<'_>, unit: Unit, now: i64) -> Rewriting<'_> {
     let mut out = borrowed(args);
+    let mut ends = None;
     match Time::read(args.get(2)?, unit, now)? {
         Time::Zero | Time::Negative => return None,
         Time::Overflow => out[2] = number(TOO_LATE),
         Time::At(ms) => {
+            let (physical, end) = physical(ms, now);
+            ends = end;
             out[0] = Cow::Borrowed(b"SET");
             out.swap(2, 3);
             out[3] = Cow::Borrowed(b"PXAT");
-            out.push(number(ms));
+            out.push(number(physical));
         }
     }
-    Some(out)
+    Some((out, ends))
 }
 
-/// `EXPIRE key time …` as `PEXPIREAT key ms …`. Time 0 and less delete the key.
-fn expire(args: Args<'_>, unit: Unit, now: i64) -> Rewriting<'_> {
+/// `EXPIRE key time …` and its relatives as `PEXPIREAT key ms …`. A time that has passed deletes the key.
+fn expire(args: Args<'_>, unit: Unit, relative_to: Option<i64>, now: i64) -> Rewriting<'_> {
     let mut out = borrowed(args);
-    let ms = match Time::read(args.get(2)?, unit, now)? {
-        Time::At(ms) => ms,
-        Time::Zero | Time::Negative => PAST,
+    let (ms, ends) = match Time::read(args.get(2)?, unit, relative_to.unwrap_or(0))? {
+        Time::At(ms) => physical(ms, now),
+        Time::Zero | Time::Negative => (PAST, None),
+        Time::Overflow if relative_to.is_none() => return None,
         Time::Overflow => {
             out[2] = number(TOO_LATE);
-            return Some(out);
+            return Some((out, None));
         }
     };
     out[0] = Cow::Borrowed(b"PEXPIREAT");
     out[2] = number(ms);
-    Some(out)
+    Some((out, ends))
 }
 
 /// `HEXPIRE key time …` as `HPEXPIREAT key ms …`. Unlike with keys, a negative time is an error.
@@ -191,25 +216,29 @@ fn expire_fields(args: Args<'_>, unit: Unit, now: i64) -> Rewriting<'_> {
         Time::Negative => return None,
         Time::Overflow => {
             out[2] = number(TOO_LATE);
-            return Some(out);
+            return Some((out, None));
         }
     };
     out[0] = Cow::Borrowed(b"HPEXPIREAT");
     out[2] = number(ms);
-    Some(out)
+    Some((out, None))
 }
 
 /// `RESTORE key ttl …` with an absolute time and `ABSTTL`; 0 means no expiry and stays.
 fn restore(args: Args<'_>, now: i64) -> Rewriting<'_> {
     let ttl = integer(args.get(2)?)?;
-    if ttl <= 0 || has_absttl(args) {
+    if ttl <= 0 {
         return None;
     }
+    let given = has_absttl(args);
     let mut out = borrowed(args);
     // Servers do not look for an overflow here; the end of time is what was meant.
-    out[2] = number(ttl.saturating_add(now));
-    out.push(Cow::Borrowed(b"ABSTTL"));
-    Some(out)
+    let (ms, ends) = physical(if given { ttl } else { ttl.saturating_add(now) }, now);
+    out[2] = number(ms);
+    if !given {
+        out.push(Cow::Borrowed(b"ABSTTL"));
+    }
+    Some((out, ends))
 }
 
 fn has_absttl(args: Args) -> bool {

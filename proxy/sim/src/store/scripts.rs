@@ -1,0 +1,85 @@
+//! The one script that a proxy sends: it ends keys that are past the deadline that their values carry.
+//! What it does is written here anew, from its description; no other script is known.
+
+use super::keyspace::Keyspace;
+use super::number::int_arg;
+use super::reply::{Answer, Fault, Reply};
+use super::table::flag::NOSCRIPT;
+use super::table::{Command, data};
+
+pub(super) const COMMANDS: &[Command] = &[data("eval", -3, NOSCRIPT, (0, 0, 0), eval)];
+
+/// How far proxies set deadlines back, in milliseconds.
+const BACK: i64 = 4_503_599_627_370_496;
+/// What is less beyond that is no deadline that was set back: the beginning of the year 2020.
+const LEAST: i64 = 1_577_836_800_000;
+
+fn eval(db: &mut Keyspace, args: &[Vec<u8>]) -> Answer {
+    let count = usize::try_from(int_arg(&args[2])?).unwrap_or(usize::MAX);
+    if !args[1].starts_with(b"local function ends(keys,now)") {
+        return Err(Fault::fixed("ERR this store runs no scripts but that of a proxy"));
+    }
+    let Some((now, keys)) = args[3..].split_last().filter(|(_, keys)| keys.len() == count) else {
+        return Err(Fault::fixed("ERR the script takes its keys and a time"));
+    };
+    let now = int_arg(now)?;
+    Ok(Reply::Array(keys.iter().map(|key| Reply::Int(end(db, key, now))).collect()))
+}
+
+/// The deadline of a key that is left, -1 for none, -2 for no key.
+fn end(db: &mut Keyspace, key: &[u8], now: i64) -> i64 {
+    let Some(kept) = db.deadline_ms(key).map(|kept| kept as i64) else {
+        return if db.contains(key) { -1 } else { -2 };
+    };
+    let at = match kept {
+        ..BACK => kept,
+        _ if kept - BACK >= LEAST => kept - BACK,
+        _ => return -1,
+    };
+    if at <= now {
+        db.remove(key);
+        return -2;
+    }
+    if kept < BACK {
+        db.set_deadline(key, Some((kept + BACK) as u64));
+        db.changed(key, 1);
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::value::Value;
+
+    fn run(db: &mut Keyspace, words: &[&str]) -> Answer {
+        let args: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        eval(db, &args)
+    }
+
+    #[test]
+    fn keys_end_by_their_deadline_and_not_by_the_clock() {
+        let mut db = Keyspace::default();
+        let now = 1_700_000_000_000_i64;
+        db.set_now(1_600_000_000_000);
+        for (key, at) in [("old", now - 1), ("set", now + BACK), ("new", now + 1), ("late", now + 1 + BACK)] {
+            db.put(key.as_bytes(), Value::Text(Vec::new()));
+            db.set_deadline(key.as_bytes(), Some(at as u64));
+        }
+        db.put(b"none", Value::Text(Vec::new()));
+        let time = now.to_string();
+        let script = "local function ends(keys,now) and so on";
+        let words = ["EVAL", script, "6", "old", "set", "new", "late", "none", "gone", &time];
+        let left = [-2, -2, now + 1, now + 1, -1, -2].map(Reply::Int).to_vec();
+        assert_eq!(run(&mut db, &words), Ok(Reply::Array(left)));
+        assert!(!db.contains(b"old") && !db.contains(b"set") && db.contains(b"late"));
+        assert_eq!(db.deadline_ms(b"new"), Some((now + 1 + BACK) as u64), "set back now");
+    }
+
+    #[test]
+    fn other_scripts_are_not_run() {
+        let mut db = Keyspace::default();
+        assert!(run(&mut db, &["EVAL", "return 1", "0"]).is_err());
+        assert!(run(&mut db, &["EVAL", "local function ends(keys,now) x", "2", "a", "1"]).is_err());
+    }
+}
