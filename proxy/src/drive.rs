@@ -3,13 +3,17 @@
 use crate::backend::link::{Link, is_oom};
 use crate::group::GroupShared;
 use crate::journal::JournalEvent;
+use crate::listen::pubsub::{self, Message, Via};
+use crate::listen::tracking::{self, Changed, Invalidation};
 use crate::recorder::{News, Recorder};
+use crate::uncommitted::Uncommitted;
 use crate::worker::{Clock, Mail, Mailbox, Worker};
 use bytes::Bytes;
 use quorate_core::ordered::{
     Answer, Effects, Entry, Event, Group, Note, Now, Outgoing, Past, ReplicaState, Request,
 };
 use quorate_core::rule::Mask;
+use quorate_wire::command::{self, Publication};
 use quorate_wire::resp::{Framer, encode};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -43,6 +47,8 @@ pub struct Driver {
     fx: Effects,
     /// The transaction written last, usually the same for every replica.
     image: Option<(Vec<Arc<Entry>>, Vec<Bytes>)>,
+    /// Entries whose commit somebody waits to be told.
+    committed: Uncommitted,
     superseded: Option<u64>,
     ticked_us: u64,
     recorder: Option<Recorder>,
@@ -94,6 +100,7 @@ impl Driver {
             events,
             fx,
             image: None,
+            committed: Uncommitted::default(),
             superseded: None,
             ticked_us: 0,
             recorder: None,
@@ -113,6 +120,7 @@ impl Driver {
         self.group.restart(epoch, past);
         self.in_sync.members.set(None);
         self.image = None;
+        self.committed = Uncommitted::default();
         self.superseded = None;
         self.surveys.0.clear();
         self.run(self.journal_stands());
@@ -176,6 +184,11 @@ impl Driver {
         answered
     }
 
+    /// The letter boxes of all workers.
+    pub fn mailboxes(&self) -> Arc<[Arc<Mailbox>]> {
+        self.mailboxes.clone()
+    }
+
     /// The sequencer.
     pub fn group(&self) -> &Group {
         &self.group
@@ -199,6 +212,9 @@ impl Driver {
             Phase::Serving | Phase::Fenced { .. } => {
                 self.shared.set_fenced(by);
                 self.run([Event::Fenced { by }]);
+                // Another proxy sees what changes from now on.
+                self.invalidate(tracking::stale(&self.shared.tracker, Changed::Everything));
+                self.mailboxes.iter().for_each(|mailbox| mailbox.post(Mail::Fenced(self.shared.index)));
             }
         }
     }
@@ -224,6 +240,8 @@ impl Driver {
         let now = Now { us: self.clock.now_us(), unix_ms: self.clock.unix_ms() };
         self.group.step(now, &mut self.events, &mut self.fx);
         self.send();
+        // A message first, then the answer to whoever published it.
+        self.announce();
         self.answer();
         self.note();
         if let Some(members) = self.fx.in_sync.take() {
@@ -252,6 +270,7 @@ impl Driver {
             match outgoing {
                 Outgoing::Read { payload, commands, dialect } => link.read(payload, commands, dialect),
                 Outgoing::Entries(entries) => {
+                    self.committed.sent(&entries, self.group.epoch());
                     let image = match &self.image {
                         Some((of, image)) if same(of, &entries) => image.clone(),
                         _ => self.framer.frame(&entries),
@@ -262,6 +281,59 @@ impl Driver {
             }
         }
         quorate_core::rule::indices(written).for_each(|i| self.links[i].flush());
+    }
+
+    /// Hands out the messages of what is committed by now.
+    fn announce(&mut self) {
+        let hub = &self.shared.hub;
+        let tracker = &self.shared.tracker;
+        let (listens, caches) = (hub.is_active(), tracker.is_active());
+        if !listens && !caches {
+            return self.committed.settle(self.group.committed(), |_| {});
+        }
+        let (mut messages, mut stale) = (Vec::new(), Vec::new());
+        self.committed.settle(self.group.committed(), |entry| {
+            if caches {
+                stale.extend(tracking::stale(tracker, tracking::changed(&entry.payload)));
+            }
+            command::publications(&entry.payload, |publication| {
+                if hub.hands_out(&publication.channel) {
+                    let Publication { sharded, channel, message } = publication;
+                    let via = if sharded { Via::Spublish } else { Via::Publish };
+                    messages.push(Message { via, channel, text: message });
+                }
+            });
+        });
+        self.hand_out(messages);
+        self.invalidate(stale);
+    }
+
+    /// Tells clients on all workers what they must not cache any more.
+    fn invalidate(&self, stale: Vec<Invalidation>) {
+        let (group, count) = (self.shared.index, self.mailboxes.len());
+        let mut by_worker: Vec<Vec<Invalidation>> = vec![Vec::new(); count];
+        stale.into_iter().for_each(|one| by_worker[one.0.session as usize % count].push(one));
+        for (worker, told) in by_worker.into_iter().enumerate().filter(|(_, told)| !told.is_empty()) {
+            match self.here.0.upgrade() {
+                Some(here) if worker == self.here.1 => here.invalidate(group, &told),
+                _ => self.mailboxes[worker].post(Mail::Invalidate(group, told)),
+            }
+        }
+    }
+
+    /// Brings messages to the workers whose clients listen.
+    pub fn hand_out(&self, messages: Vec<Message>) {
+        if messages.is_empty() {
+            return;
+        }
+        let group = self.shared.index;
+        let sorted = pubsub::sort(&self.shared.hub, messages, self.mailboxes.len());
+        for (worker, messages) in sorted.into_iter().enumerate().filter(|(_, list)| !list.is_empty()) {
+            match self.here.0.upgrade() {
+                Some(here) if worker == self.here.1 => here.hand_out(group, &messages),
+                _ => self.mailboxes[worker].post(Mail::Messages(group, messages)),
+            }
+        }
     }
 
     fn answer(&mut self) {

@@ -3,6 +3,9 @@
 
 use crate::backend::reseed::ReseedFacts;
 use crate::backend::scrub::ScrubDesk;
+use crate::listen::monitor::Watchers;
+use crate::listen::pubsub::Hub;
+use crate::listen::tracking::Tracker;
 use crate::memory::Memory;
 use crate::telemetry::GroupCounters;
 use arc_swap::ArcSwap;
@@ -95,6 +98,12 @@ pub struct GroupShared {
     pub fenced: AtomicU64,
     /// Numbers for metrics.
     pub counters: GroupCounters,
+    /// Who listens to its messages.
+    pub hub: Hub,
+    /// Who watches what its clients send.
+    pub watchers: Watchers,
+    /// Who may cache its keys.
+    pub tracker: Tracker,
     /// How full its backends are.
     pub memory: Memory,
     /// Description of the policy in force: name and digest.

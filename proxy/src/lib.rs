@@ -18,4 +18,5 @@ pub mod policies;
 pub mod proxy;
 pub mod recorder;
 pub mod telemetry;
+pub mod uncommitted;
 pub mod worker;

@@ -6,12 +6,15 @@ use crate::backend::link::Link;
 use crate::backend::reseed::{Reseeds, Seeds};
 use crate::backend::scrub::Scrubber;
 use crate::backend::serve::{Attendant, Peers};
+use crate::backend::subscriber::Feed;
 use crate::config::{self, Config, Durability, Listener};
 use crate::coordinator::{Coordinator, CoordinatorError, LocalCoordinator};
 use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
 use crate::journal::JournalError;
 use crate::listen::Port;
+use crate::listen::monitor::Watchers;
+use crate::listen::pubsub::Hub;
 use crate::listen::registry::Registry;
 use crate::memory::Memory;
 use crate::policies::{GroupPolicy, PolicyError, topology};
@@ -145,8 +148,7 @@ impl Proxy {
                 ownerships.iter().filter(|o| o.group % count == index).cloned().collect();
             let (registry, mailboxes) = (registry.clone(), mailboxes.clone());
             let run = move || {
-                let mailbox = mailboxes[index].clone();
-                let worker = Worker::new((index, count), clock, registry, handles, counters, mailbox);
+                let worker = Worker::new(index, clock, registry, handles, counters, mailboxes.clone());
                 work(Rc::new(worker), index, owned, mailboxes);
             };
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
@@ -237,6 +239,9 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         missing: Arc::default(),
         health: ArcSwap::from_pointee(health),
         scrub: Default::default(),
+        hub: Hub::new(config.proxy.workers),
+        watchers: Watchers::new(config.proxy.workers),
+        tracker: Default::default(),
         fenced: AtomicU64::new(0),
         counters,
         policy: std::sync::Mutex::new(policy.label()),
@@ -390,7 +395,11 @@ impl Ownership {
             let recording = tokio::task::spawn_local(self.clone().record_in_sync(driver.clone(), epoch));
             let learning = tokio::task::spawn_local(self.deadlines(&driver).run());
             let mut attendants = self.attend(&driver, &links, &Owner { epoch, id: id.clone() }, &password);
-            match self.watch(&driver).await {
+            let feed = self.feed(&driver, &Owner { epoch, id: id.clone() }, &password);
+            let feed = tokio::task::spawn_local(feed.run());
+            let ended = self.watch(&driver).await;
+            feed.abort();
+            match ended {
                 Some(by) => least = by,
                 None => {
                     // Fenced, and each attendant ends by itself.
@@ -500,6 +509,17 @@ impl Ownership {
             attendants.spawn_local(attendant.run());
         }
         attendants
+    }
+
+    fn feed(&self, driver: &Rc<RefCell<Driver>>, owner: &Owner, password: &str) -> Feed {
+        Feed {
+            backends: self.config.replicas(&self.config.groups[self.group]).cloned().collect(),
+            shared: self.shared.clone(),
+            driver: driver.clone(),
+            mailboxes: driver.borrow().mailboxes(),
+            owner: owner.clone(),
+            password: password.to_string(),
+        }
     }
 
     /// The greatest epoch in sight, once enough backends are in reach to take the group over.

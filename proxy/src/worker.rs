@@ -7,8 +7,11 @@ use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
 use crate::listen::Port;
 use crate::listen::burst::Outbox;
+use crate::listen::filter::Shape;
+use crate::listen::pubsub::{Local, Message};
 use crate::listen::registry::{Client, Registry};
 use crate::listen::session::{self, Session};
+use crate::listen::tracking::{Invalidation, Reader};
 use crate::policies::Decider;
 use crate::recorder::News;
 use crate::telemetry::WorkerCounters;
@@ -68,6 +71,18 @@ pub enum Mail {
     Submit(usize, Submission),
     /// Answers for clients of the receiver.
     Answers(usize, Vec<Answer>),
+    /// Messages for subscribers among the receiver's clients.
+    Messages(usize, Vec<Arc<Message>>),
+    /// Confirmations that waited for a backend: session and ticket.
+    Confirmed(Vec<(u32, u64)>),
+    /// What clients sent, for those of the receiver's clients that watch.
+    Shown(usize, Bytes),
+    /// Another proxy owns this group: its messages are told there.
+    Fenced(usize),
+    /// Keys that clients of the receiver must not cache any more.
+    Invalidate(usize, Vec<Invalidation>),
+    /// The same, told to a client in another's place.
+    Redirected(Reader, Option<Bytes>),
     /// News of the journal of a group that the receiver owns.
     Journal(usize, News),
     /// Take nothing new; close each client when it is quiet.
@@ -107,6 +122,10 @@ pub struct GroupHandle {
     pub routing: RefCell<Cache<Arc<ArcSwap<Routing>>, Arc<Routing>>>,
     /// This worker's instance of the policy's decider.
     pub decider: RefCell<Option<Decider>>,
+    /// What its clients sent in this turn, for those who watch.
+    pub shown: RefCell<BytesMut>,
+    /// Those of this worker's sessions that listen.
+    pub subscribers: RefCell<Local>,
     sequencer: OnceCell<Sequencer>,
 }
 
@@ -141,6 +160,7 @@ pub struct Worker {
     /// Finds commands in them.
     pub decoder: RefCell<Decoder>,
     mailbox: Arc<Mailbox>,
+    mailboxes: Arc<[Arc<Mailbox>]>,
     sessions: RefCell<Vec<Option<Rc<RefCell<Session>>>>>,
     free: RefCell<Vec<usize>>,
     generation: Cell<u64>,
@@ -153,25 +173,27 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Worker `index` of `count`.
+    /// Worker `index` of as many as there are letter boxes.
     pub fn new(
-        (index, count): (usize, usize),
+        index: usize,
         clock: Clock,
         registry: Arc<Registry>,
         groups: Vec<(Arc<GroupShared>, Option<Decider>)>,
         counters: Arc<WorkerCounters>,
-        mailbox: Arc<Mailbox>,
+        mailboxes: Arc<[Arc<Mailbox>]>,
     ) -> Self {
         let handle = |(shared, decider): (Arc<GroupShared>, Option<Decider>)| GroupHandle {
             outbox: RefCell::default(),
             routing: RefCell::new(Cache::new(shared.routing.clone())),
             decider: RefCell::new(decider),
+            shown: RefCell::default(),
+            subscribers: RefCell::default(),
             sequencer: OnceCell::new(),
             shared,
         };
         Self {
             index,
-            count,
+            count: mailboxes.len(),
             clock,
             registry,
             groups: groups.into_iter().map(handle).collect(),
@@ -179,7 +201,8 @@ impl Worker {
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             rewritten: RefCell::default(),
             decoder: RefCell::default(),
-            mailbox,
+            mailbox: mailboxes[index].clone(),
+            mailboxes,
             sessions: RefCell::default(),
             free: RefCell::default(),
             generation: Cell::new(1),
@@ -246,6 +269,7 @@ impl Worker {
             self.due.set(false);
             let now_us = self.clock.now_us();
             for (index, group) in self.groups.iter().enumerate() {
+                self.send_shown(index);
                 let mut outbox = group.outbox.borrow_mut();
                 let submission = (!outbox.is_empty()).then(|| outbox.take(now_us));
                 drop(outbox);
@@ -268,6 +292,12 @@ impl Worker {
             match mail {
                 Mail::Accept(stream, port) => self.accept(stream, port),
                 Mail::Answers(group, answers) => self.deliver(group, answers),
+                Mail::Messages(group, messages) => self.hand_out(group, &messages),
+                Mail::Confirmed(tickets) => self.confirm(&tickets),
+                Mail::Shown(group, lines) => self.hand_out_shown(group, &lines),
+                Mail::Fenced(group) => self.close_subscribers(group),
+                Mail::Invalidate(group, told) => self.invalidate(group, &told),
+                Mail::Redirected(reader, key) => self.tell_redirected(reader, key.as_ref()),
                 Mail::Submit(group, submission) => {
                     if let Some(Sequencer::Here(driver)) = self.groups[group].sequencer.get() {
                         driver.borrow_mut().push([Event::Submit(submission)]);
@@ -309,14 +339,48 @@ impl Worker {
         let generation = self.generation.get();
         self.generation.set(generation + 1);
         let number = (slot * self.count + self.index) as u32;
+        client.session.store(number, Ordering::Relaxed);
         let session = Session::new(number, client, port, socket, generation * TICKETS);
         let session = Rc::new(RefCell::new(session));
         sessions[slot] = Some(session.clone());
         session
     }
 
+    /// The worker's index.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// All sessions of this worker.
+    pub fn all_sessions(&self) -> Vec<Rc<RefCell<Session>>> {
+        self.sessions.borrow().iter().flatten().cloned().collect()
+    }
+
+    /// The letter box of the worker that a session belongs to.
+    pub fn mailbox_of(&self, session: u32) -> &Mailbox {
+        &self.mailboxes[session as usize % self.count]
+    }
+
+    /// The session of this number, if it is still there.
+    pub fn session(&self, number: u32) -> Option<Rc<RefCell<Session>>> {
+        self.sessions.borrow().get(number as usize / self.count)?.clone()
+    }
+
+    /// Gives confirmations that waited.
+    fn confirm(&self, tickets: &[(u32, u64)]) {
+        for (number, ticket) in tickets {
+            if let Some(session) = self.session(*number) {
+                session.borrow_mut().confirm_now(*ticket);
+                session::flush(self, &session);
+            }
+        }
+    }
+
     /// Forgets a client that is gone.
     pub fn leave(&self, session: &Rc<RefCell<Session>>) {
+        self.unhear_all(&mut session.borrow_mut());
+        self.untrack(&mut session.borrow_mut());
+        self.unwatch(&mut session.borrow_mut());
         let s = session.borrow();
         s.client.kill();
         self.registry.leave(s.client.id);
@@ -339,7 +403,13 @@ impl Worker {
             let mut s = session.borrow_mut();
             let since = s.fill(answer.ticket, self.unix_ms(), |shape| {
                 let lines = if *shape == Default::default() { answer.commands } else { 1 };
-                self.reply_bytes(shared, answer.reply, lines)
+                let reply = self.reply_bytes(shared, answer.reply, lines);
+                match shape {
+                    Shape::Published { sharded, channel } if reply.starts_with(b":") => {
+                        Bytes::from(format!(":{}\r\n", shared.hub.reach(*sharded, channel).0))
+                    }
+                    _ => reply,
+                }
             });
             if let Some(since) = since {
                 self.counters.answered(now_us.saturating_sub(since));
@@ -349,7 +419,7 @@ impl Worker {
             }
         }
         drop(sessions);
-        due.iter().for_each(session::flush);
+        due.iter().for_each(|session| session::flush(self, session));
     }
 
     fn reply_bytes(&self, shared: &GroupShared, reply: Reply, lines: u32) -> Bytes {
@@ -390,11 +460,15 @@ impl Worker {
     /// Closes clients that were silent for longer than their listener allows.
     pub fn sweep(&self) {
         let now_ms = self.clock.now_us() / 1000;
-        for session in self.sessions.borrow().iter().flatten() {
+        for session in self.all_sessions() {
+            if session.borrow_mut().confirm_overdue() {
+                session::flush(self, &session);
+            }
             let s = session.borrow();
             let limit = s.port.idle_timeout.as_millis() as u64;
             let idle = now_ms.saturating_sub(s.client.active_ms.load(Ordering::Relaxed));
-            if limit > 0 && idle > limit && s.is_quiet() {
+            // Whoever listens or watches may be silent.
+            if limit > 0 && idle > limit && s.is_quiet() && s.own.is_empty() && !s.watches {
                 s.client.kill();
             }
         }

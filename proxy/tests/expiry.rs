@@ -188,7 +188,7 @@ fn keys_end_on_servers_that_are_full() {
         let mut client = cluster.client();
         let value = "x".repeat(100_000);
         for i in 0..100 {
-            client.ok(&format!("SET k{i} {value} PX 3000"));
+            client.ok(&format!("SET k{i} {value}"));
         }
         for server in &cluster.servers {
             let info = server.client().ok("INFO memory").string();
@@ -197,6 +197,9 @@ fn keys_end_on_servers_that_are_full() {
             server.client().ok(&format!("CONFIG SET maxmemory {}", used - 100_000));
         }
         assert!(client.line("SET more x").is_error(), "they are full");
+        for i in 0..100 {
+            assert_eq!(client.line(&format!("PEXPIRE k{i} 200")).number(), 1);
+        }
         wait_until("all have ended", LONG, || client.line("DBSIZE").number() == 0);
         wait_until("there is room", LONG, || !client.line("SET more x").is_error());
         cluster.assert_equal();

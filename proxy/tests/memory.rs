@@ -114,6 +114,8 @@ fn frees_work_on_full_backends(kind: Kind) {
     cluster.servers.iter().for_each(|server| limit(server, 1));
     let frees = [
         "DEL a big:0 nothing",
+        "PUBLISH nobody hello",
+        "SPUBLISH nobody hello",
         "UNLINK b",
         "LPOP list",
         "RPOP list",

@@ -27,12 +27,8 @@ fn leave_the_log(server: &mut Client) {
 fn an_entry_of_its_own(kind: Kind) {
     let mut cluster = Cluster::start(Setup::new(kind, 3));
     let mut client = cluster.client();
-    for line in [
-        "RPUSH both:list 1 2",
-        "SET both:gone 1 PXAT 4102444800000",
-        "SET both:count 5",
-        "SET far 1",
-    ] {
+    for line in ["RPUSH both:list 1 2", "SET both:gone 1 PXAT 4102444800000", "SET both:count 5", "SET far 1"]
+    {
         client.ok(line);
     }
     cluster.proxy.wait_in_sync();

@@ -13,4 +13,5 @@ mod memory;
 pub mod reseed;
 pub mod scrub;
 pub mod serve;
+pub mod subscriber;
 mod values;

@@ -15,6 +15,13 @@ pub enum Shape {
     Hide(Filter),
     /// The backend's deadline of a key, as the client asked for it.
     Deadline(TimeLeft),
+    /// The reply counts subscribers to a channel; see [`crate::listen::pubsub`].
+    Published {
+        /// By SPUBLISH.
+        sharded: bool,
+        /// The channel.
+        channel: Bytes,
+    },
     /// `INFO`: lines of ours replace the server's where the proxy is what the client talks to.
     Info(Box<str>),
 }
@@ -26,7 +33,7 @@ pub const RANDOM_TRIES: usize = 64;
 /// error of the backend.
 pub fn apply(shape: &Shape, reply: Bytes, unix_ms: u64) -> Bytes {
     let changed = match shape {
-        Shape::AsIs | Shape::Hide(Filter::None) => None,
+        Shape::AsIs | Shape::Hide(Filter::None) | Shape::Published { .. } => None,
         Shape::Hide(Filter::Keys) => keys(&reply),
         Shape::Hide(Filter::Scan) => scan(&reply),
         Shape::Hide(Filter::DbSize) => dbsize(&reply),

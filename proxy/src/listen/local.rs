@@ -1,17 +1,20 @@
 //! Commands that the proxy answers itself: the connection's own business.
 
+use super::pubsub::{self, Kind};
 use super::registry::Client;
 use super::session::Session;
+use super::tracking;
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
-use quorate_wire::command::Local;
+use quorate_wire::command::{Command, Local};
 use quorate_wire::resp::{Args, encode};
 use std::sync::atomic::Ordering;
 
 /// Answers a local command.
-pub fn answer(worker: &Worker, s: &mut Session, what: Local, args: Args) {
+pub fn answer(worker: &Worker, s: &mut Session, what: Local, command: &Command, args: Args) {
     match what {
         Local::Ping if args.len() > 2 => s.error("ERR wrong number of arguments for 'ping' command"),
+        Local::Ping if s.only_subscribes() => s.answer(pubsub::pong(args.get(1).unwrap_or_default())),
         Local::Ping => match args.get(1) {
             None => ok(s, "+PONG\r\n"),
             Some(text) => bulk(s, text),
@@ -25,7 +28,10 @@ pub fn answer(worker: &Worker, s: &mut Session, what: Local, args: Args) {
             _ => s.error("ERR DB index is out of range"),
         },
         Local::Client => client(worker, s, args),
-        Local::Reset => reset(s),
+        Local::Subscribe => pubsub::answer(worker, s, command, args),
+        Local::PubSub => pubsub::inspect(s, command, args),
+        Local::Monitor => worker.watch(s),
+        Local::Reset => reset(worker, s),
         Local::Quit => {
             ok(s, "+OK\r\n");
             s.closing = true;
@@ -178,7 +184,8 @@ fn greet(s: &mut Session) {
     pair("mode", &|out| encode::bulk(b"standalone", out));
     pair("role", &|out| encode::bulk(b"master", out));
     pair("modules", &|out| encode::header(b'*', 0, out));
-    s.answer(out.freeze());
+    // Messages speak the new dialect, and so must not come before this.
+    s.confirm(out.freeze());
 }
 
 /// The version the backends gave; clients choose features by it.
@@ -188,7 +195,10 @@ fn server_version(s: &Session) -> String {
     version.unwrap_or_else(|| "7.0.0".into())
 }
 
-fn reset(s: &mut Session) {
+fn reset(worker: &Worker, s: &mut Session) {
+    worker.unhear_all(s);
+    worker.untrack(s);
+    worker.unwatch(s);
     set_dialect(s, 2);
     s.trusted = s.port.password.is_none();
     set_names(&s.client, |names| names.name.clear());
@@ -239,7 +249,13 @@ fn client(worker: &Worker, s: &mut Session, args: Args) {
             Some(value) if is(value, "on") || is(value, "off") => ok(s, "+OK\r\n"),
             _ => s.error("ERR syntax error"),
         },
-        b"getredir" => ok(s, ":-1\r\n"),
+        b"getredir" => match tracking::redirection(s) {
+            None => ok(s, ":-1\r\n"),
+            Some(id) => integer(s, id),
+        },
+        b"tracking" => tracking::tracking(worker, s, args),
+        b"trackinginfo" => tracking::info(s),
+        b"caching" => tracking::caching(s, args),
         _ => {
             let name = [b"CLIENT ", sub].concat();
             s.error(&quorate_wire::command::Refusal::Admin.message(&name));
@@ -266,6 +282,7 @@ fn set_info(s: &mut Session, args: Args) {
 
 fn list(worker: &Worker, s: &mut Session, args: Args, now_ms: u64) {
     let mut wanted: Option<Vec<u64>> = None;
+    let mut subscribers = None;
     match (args.get(2), args.get(3)) {
         (None, _) => {}
         (Some(option), Some(_)) if is(option, "id") => {
@@ -277,8 +294,9 @@ fn list(worker: &Worker, s: &mut Session, args: Args, now_ms: u64) {
             }
         }
         (Some(option), Some(kind)) if is(option, "type") => match kind.to_ascii_lowercase().as_slice() {
-            b"normal" => {}
-            b"master" | b"replica" | b"slave" | b"pubsub" => wanted = Some(vec![]),
+            b"normal" => subscribers = Some(false),
+            b"pubsub" => subscribers = Some(true),
+            b"master" | b"replica" | b"slave" => wanted = Some(vec![]),
             _ => {
                 let kind = String::from_utf8_lossy(kind).into_owned();
                 return s.error(&format!("ERR Unknown client type '{kind}'"));
@@ -287,7 +305,9 @@ fn list(worker: &Worker, s: &mut Session, args: Args, now_ms: u64) {
         _ => return s.error("ERR syntax error"),
     }
     let all = worker.registry.all();
-    let shown = all.iter().filter(|c| wanted.as_ref().is_none_or(|ids| ids.contains(&c.id)));
+    let of_type = |c: &Client| subscribers.is_none_or(|wanted| c.subscribes() == wanted);
+    let of_id = |c: &Client| wanted.as_ref().is_none_or(|ids| ids.contains(&c.id));
+    let shown = all.iter().filter(|c| of_type(c) && of_id(c));
     let lines: String = shown.map(|c| c.line(now_ms) + "\n").collect();
     text(s, &lines);
 }
@@ -320,7 +340,8 @@ fn kill(worker: &Worker, s: &mut Session, args: Args) {
             b"laddr" => victims.retain(|c| c.local.to_string() == text),
             b"user" if text == "default" => {}
             b"user" => return s.error(&format!("ERR No such user '{text}'")),
-            b"type" if text.eq_ignore_ascii_case("normal") => {}
+            b"type" if text.eq_ignore_ascii_case("normal") => victims.retain(|c| !c.subscribes()),
+            b"type" if text.eq_ignore_ascii_case("pubsub") => victims.retain(|c| c.subscribes()),
             b"type" => victims.clear(),
             b"skipme" if is(value, "yes") => skip_me = true,
             b"skipme" if is(value, "no") => skip_me = false,
@@ -351,7 +372,7 @@ pub fn info_lines(worker: &Worker, s: &Session) -> String {
     format!(
         "process_id:{}\ntcp_port:{}\nconnected_clients:{}\nuptime_in_seconds:{}\nrole:master\nconnected_slaves:0\n\
          config_file:\nexecutable:quorate\nquorate_version:{}\nquorate_group:{}\nquorate_epoch:{}\nquorate_replicas:{}\n\
-         quorate_replicas_in_sync:{in_sync}\nquorate_log_head:{}\nquorate_log_committed:{}",
+         pubsub_channels:{}\npubsub_patterns:{}\ntracking_clients:{}\nquorate_replicas_in_sync:{in_sync}\nquorate_log_head:{}\nquorate_log_committed:{}",
         std::process::id(),
         s.client.local.port(),
         worker.registry.len(),
@@ -360,6 +381,9 @@ pub fn info_lines(worker: &Worker, s: &Session) -> String {
         group.name,
         health.epoch,
         group.replicas.len(),
+        group.hub.len(Kind::Channel),
+        group.hub.len(Kind::Pattern),
+        group.tracker.clients(),
         health.head,
         health.committed,
     )

@@ -5,10 +5,13 @@
 pub mod burst;
 pub mod filter;
 pub mod local;
+pub mod monitor;
 pub mod output;
+pub mod pubsub;
 pub mod registry;
 pub mod request;
 pub mod session;
+pub mod tracking;
 
 use crate::config::Secret;
 use crate::group::GroupShared;

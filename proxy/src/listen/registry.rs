@@ -2,7 +2,7 @@
 
 use dashmap::DashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::Notify;
@@ -33,6 +33,16 @@ pub struct Client {
     pub dialect: AtomicU64,
     /// Milliseconds since the proxy's start at its last command.
     pub active_ms: AtomicU64,
+    /// Subscriptions to channels, patterns and shard channels.
+    pub subscriptions: [AtomicU64; 3],
+    /// Number of its session.
+    pub session: AtomicU32,
+    /// Who is told what it must not cache: another client's id, 0 for itself, -1 for nobody.
+    pub tracking: AtomicI64,
+    /// It is told of every key with a prefix.
+    pub broadcast: AtomicBool,
+    /// It is shown what others send.
+    pub watches: AtomicBool,
     /// Names it gave itself.
     pub names: Mutex<Names>,
     killed: AtomicBool,
@@ -66,19 +76,42 @@ impl Client {
         self.names.lock().map(|names| names.clone()).unwrap_or_default()
     }
 
+    /// Has it subscriptions?
+    pub fn subscribes(&self) -> bool {
+        self.subscriptions.iter().any(|count| count.load(Ordering::Relaxed) > 0)
+    }
+
+    fn flags(&self) -> String {
+        let tracks = self.tracking.load(Ordering::Relaxed) >= 0;
+        let flags = [
+            ("O", self.watches.load(Ordering::Relaxed)),
+            ("P", self.subscribes()),
+            ("t", tracks),
+            ("B", tracks && self.broadcast.load(Ordering::Relaxed)),
+        ];
+        let set: String = flags.iter().filter(|(_, set)| *set).map(|(flag, _)| *flag).collect();
+        if set.is_empty() { "N".into() } else { set }
+    }
+
     /// One line of CLIENT LIST.
     pub fn line(&self, now_ms: u64) -> String {
         let names = self.names();
+        let told = |kind: usize| self.subscriptions[kind].load(Ordering::Relaxed);
         let age = self.since.elapsed().as_secs();
         let idle = now_ms.saturating_sub(self.active_ms.load(Ordering::Relaxed)) / 1000;
         format!(
-            "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 \
+            "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={} db=0 sub={} psub={} ssub={} multi=-1 \
              qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=NULL \
-             user=default redir=-1 resp={} lib-name={} lib-ver={}",
+             user=default redir={} resp={} lib-name={} lib-ver={}",
             self.id,
             self.peer,
             self.local,
             names.name,
+            self.flags(),
+            told(0),
+            told(1),
+            told(2),
+            self.tracking.load(Ordering::Relaxed),
             self.dialect.load(Ordering::Relaxed),
             names.library,
             names.library_version,
@@ -103,6 +136,11 @@ impl Registry {
             since: Instant::now(),
             dialect: AtomicU64::new(2),
             active_ms: AtomicU64::new(now_ms),
+            subscriptions: Default::default(),
+            session: AtomicU32::new(u32::MAX),
+            tracking: AtomicI64::new(-1),
+            broadcast: AtomicBool::new(false),
+            watches: AtomicBool::new(false),
             names: Mutex::default(),
             killed: AtomicBool::new(false),
             wake: Notify::new(),
@@ -114,6 +152,11 @@ impl Registry {
     /// Removes a client that is gone.
     pub fn leave(&self, id: u64) {
         self.clients.remove(&id);
+    }
+
+    /// The client of this id.
+    pub fn find(&self, id: u64) -> Option<Arc<Client>> {
+        self.clients.get(&id).map(|entry| entry.value().clone())
     }
 
     /// How many there are.

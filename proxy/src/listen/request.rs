@@ -3,13 +3,14 @@
 use super::burst::{Kind, LARGE, Payload};
 use super::filter::{RANDOM_TRIES, Shape};
 use super::local;
+use super::pubsub;
 use super::session::Session;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::{Asked, Worker};
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Access, Ends, Timed};
 use quorate_core::plan::{ASK, OpClass, REJECT};
-use quorate_wire::command::{self, Carry, Command, CommandError, Filter, Flags, Local, Rewritten};
+use quorate_wire::command::{self, Carry, Command, CommandError, Filter, Flags, Local, Rewrite, Rewritten};
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, encode};
 
@@ -41,15 +42,29 @@ impl Worker {
             Err(error) => return self.unresolved(s, &error),
         };
         let carry = command::classify(command, args);
+        if let Some(tracking) = &mut s.tracking
+            && carry != Carry::Local(Local::Client)
+        {
+            tracking.next_command();
+        }
         if !s.trusted
             && !matches!(carry, Carry::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
         {
             return s.error("NOAUTH Authentication required.");
         }
+        if s.only_subscribes() && !pubsub::is_allowed(carry.local()) {
+            return s.error(&pubsub::refusal(command));
+        }
         let group = &self.groups[s.port.group.index];
         if group.shared.missing.load().has(command) && !matches!(carry, Carry::Local(_)) {
             // What one replica would do, another would refuse: the group does not know the command.
             return self.unresolved(s, &CommandError::unknown(args));
+        }
+        if s.watches && !matches!(carry, Carry::Local(_) | Carry::Refused(_)) {
+            return s.error("ERR Replica can't interact with the keyspace");
+        }
+        if group.shared.watchers.any() && !matches!(carry, Carry::Refused(_)) {
+            self.show(s, command, args);
         }
         match carry {
             Carry::Local(Local::Command) => {
@@ -58,7 +73,7 @@ impl Worker {
             Carry::Local(Local::Info) => self.info(s, command, args, raw),
             Carry::Local(what) => {
                 self.counters.local();
-                local::answer(self, s, what, args);
+                local::answer(self, s, what, command, args);
             }
             Carry::Refused(why) => {
                 self.counters.not_carried();
@@ -72,6 +87,9 @@ impl Worker {
             }
             Carry::Deterministic => {
                 self.order(s, Access::Write, command, args, payload(raw, own), Added::Nothing)
+            }
+            Carry::Rewritten(kind @ (Rewrite::Publish | Rewrite::Spublish)) => {
+                self.publish(s, command, kind, args);
             }
             Carry::Rewritten(kind) => {
                 let rewritten = command::rewrite(kind, args, self.unix_ms());
@@ -169,9 +187,10 @@ impl Worker {
         if let (Some(ticket), Payload::Copy(bytes)) = (s.open_burst, &payload)
             && outbox.extend(s.number, ticket, kind, bytes)
         {
-            return;
+            return self.follow(s, command, args, ticket);
         }
         let ticket = s.wait(self.now_us(), Shape::AsIs);
+        self.follow(s, command, args, ticket);
         outbox.begin(s.number, ticket, kind, 1, payload);
         s.open_burst = Some(ticket);
         self.schedule();
@@ -179,7 +198,7 @@ impl Worker {
 
     /// The plan's number, from the table or from the policy's decider.
     #[inline]
-    fn plan(
+    pub(super) fn plan(
         &self,
         s: &Session,
         command: &'static Command,

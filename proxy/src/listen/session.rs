@@ -3,7 +3,9 @@
 use super::Port;
 use super::filter::{self, Shape};
 use super::output::Output;
+use super::pubsub::{Kind, Own};
 use super::registry::Client;
+use super::tracking::Tracking;
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use quorate_wire::resp::{Args, Decoder, ProtocolError, encode};
@@ -23,6 +25,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 /// Unanswered bursts and unsent bytes at which a client is not read any more.
 const MAX_SLOTS: usize = 1024;
 const MAX_UNSENT: usize = 1 << 20;
+/// A confirmation that waits for a backend is given after so many sweeps at the latest, a second apart.
+const MOST_SWEEPS: u32 = 3;
 /// The read buffer of a command that arrives in parts grows at most this much ahead of the data.
 const READ_AHEAD: usize = 1 << 20;
 
@@ -30,7 +34,26 @@ const READ_AHEAD: usize = 1 << 20;
 #[derive(Debug)]
 enum Slot {
     Ready(Bytes),
-    Waiting { since_us: u64, shape: Shape },
+    Waiting {
+        since_us: u64,
+        shape: Shape,
+    },
+    /// An answer that messages must not overtake, and the messages that came behind it. Not to be given yet
+    /// unless it is `ready`.
+    Confirm {
+        reply: Bytes,
+        behind: Vec<Bytes>,
+        ready: bool,
+        sweeps: u32,
+    },
+    /// An invalidation behind answers that may be older.
+    Told(Bytes),
+    /// The answer that ends subscriptions.
+    Leave {
+        reply: Bytes,
+        kind: Kind,
+        names: Vec<Bytes>,
+    },
 }
 
 /// A command that has not arrived completely.
@@ -57,6 +80,16 @@ pub struct Session {
     pub closing: bool,
     /// The burst that the next command may join.
     pub open_burst: Option<u64>,
+    /// Its subscriptions, as its commands so far say.
+    pub own: Own,
+    /// Its subscriptions in effect.
+    pub heard: Own,
+    /// It is shown what others send.
+    pub watches: bool,
+    /// What this client caches, if it is to be told of changes.
+    pub tracking: Option<Box<Tracking>>,
+    /// Slots that messages must not overtake, and bytes of messages behind slots.
+    in_turn: (usize, usize),
     slots: VecDeque<Slot>,
     /// Ticket of the first slot.
     front: u64,
@@ -86,6 +119,11 @@ impl Session {
             trusted,
             closing: false,
             open_burst: None,
+            own: Own::default(),
+            heard: Own::default(),
+            watches: false,
+            tracking: None,
+            in_turn: (0, 0),
             slots: VecDeque::new(),
             front: first_ticket,
             output: Output::default(),
@@ -106,6 +144,121 @@ impl Session {
         } else {
             self.slots.push_back(Slot::Ready(reply));
         }
+    }
+
+    /// Answers in its turn; what is pushed from now on comes later than this answer.
+    pub fn confirm(&mut self, reply: Bytes) {
+        match self.slots.is_empty() {
+            true => self.answer(reply),
+            false => {
+                self.hold(reply, true);
+            }
+        }
+    }
+
+    /// The same, but only when [`Self::confirm_now`] is called with the ticket that this returns.
+    pub fn confirm_later(&mut self, reply: Bytes) -> u64 {
+        self.hold(reply, false)
+    }
+
+    fn hold(&mut self, reply: Bytes, ready: bool) -> u64 {
+        self.open_burst = None;
+        self.in_turn.0 += 1;
+        self.slots.push_back(Slot::Confirm { reply, behind: Vec::new(), ready, sweeps: 0 });
+        self.front + self.slots.len() as u64 - 1
+    }
+
+    /// Gives the confirmation with this ticket its turn, if it is still there.
+    pub fn confirm_now(&mut self, ticket: u64) {
+        let index = ticket.checked_sub(self.front).and_then(|index| usize::try_from(index).ok());
+        let slot = index.and_then(|index| self.slots.get_mut(index));
+        if let Some(Slot::Confirm { ready, .. }) = slot {
+            *ready = true;
+        }
+    }
+
+    /// Gives every confirmation its turn that waits for longer than a backend may take. `false`: there is none.
+    pub fn confirm_overdue(&mut self) -> bool {
+        let mut any = false;
+        for slot in &mut self.slots {
+            if let Slot::Confirm { ready: ready @ false, sweeps, .. } = slot {
+                *sweeps += 1;
+                *ready = *sweeps > MOST_SWEEPS;
+                any |= *ready;
+            }
+        }
+        any
+    }
+
+    /// Answers in its turn, and ends these subscriptions then.
+    pub fn leave(&mut self, reply: Bytes, kind: Kind, names: Vec<Bytes>) {
+        self.open_burst = None;
+        self.slots.push_back(Slot::Leave { reply, kind, names });
+    }
+
+    /// Sends what no command asked for: between answers, never before a confirmation that is still owed.
+    pub fn push(&mut self, frame: Bytes) {
+        if self.in_turn.0 == 0 {
+            return self.output.push(frame);
+        }
+        let held = self.slots.iter_mut().rev().find_map(|slot| match slot {
+            Slot::Confirm { behind, .. } => Some(behind),
+            _ => None,
+        });
+        if let Some(behind) = held {
+            self.in_turn.1 += frame.len();
+            behind.push(frame);
+        }
+    }
+
+    /// Sends something once more behind all answers that are owed now, if there are any.
+    pub fn push_last(&mut self, frame: Bytes) {
+        if !self.slots.is_empty() {
+            self.in_turn.1 += frame.len();
+            self.slots.push_back(Slot::Told(frame));
+        }
+    }
+
+    /// Has the burst with this ticket no answer yet?
+    pub fn is_waiting(&self, ticket: u64) -> bool {
+        let index = ticket.checked_sub(self.front).and_then(|index| usize::try_from(index).ok());
+        let slot = index.and_then(|index| self.slots.get(index));
+        matches!(slot, Some(Slot::Waiting { .. }))
+    }
+
+    /// Takes the first slot if it is its turn. What it ends is told.
+    fn take_turn(&mut self) -> Option<Option<(Kind, Vec<Bytes>)>> {
+        if matches!(self.slots.front()?, Slot::Waiting { .. } | Slot::Confirm { ready: false, .. }) {
+            return None;
+        }
+        let slot = self.slots.pop_front()?;
+        self.front += 1;
+        match slot {
+            Slot::Ready(reply) => self.output.push(reply),
+            Slot::Confirm { reply, behind, .. } => {
+                self.in_turn.0 -= 1;
+                self.output.push(reply);
+                for frame in behind {
+                    self.in_turn.1 -= frame.len();
+                    self.output.push(frame);
+                }
+            }
+            Slot::Told(frame) => {
+                self.in_turn.1 -= frame.len();
+                self.output.push(frame);
+            }
+            Slot::Leave { reply, kind, names } => {
+                self.output.push(reply);
+                return Some(Some((kind, names)));
+            }
+            Slot::Waiting { .. } => {}
+        }
+        Some(None)
+    }
+
+    /// In RESP2 a client with subscriptions can do little else.
+    pub fn only_subscribes(&self) -> bool {
+        self.dialect == 2 && !self.own.is_empty()
     }
 
     /// Answers with an error line.
@@ -151,19 +304,23 @@ impl Session {
         self.slots.is_empty() && self.output.is_empty()
     }
 
+    /// No answer waits for its turn.
+    pub fn is_paid_in_turn(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     fn is_full(&self) -> bool {
         self.slots.len() >= MAX_SLOTS || self.output.len() >= MAX_UNSENT
     }
 }
 
 /// Moves answers whose turn has come to the socket.
-pub fn flush(session: &Rc<RefCell<Session>>) {
+pub fn flush(worker: &Worker, session: &Rc<RefCell<Session>>) {
     let s = &mut *session.borrow_mut();
     s.dirty = false;
-    while let Some(Slot::Ready(_)) = s.slots.front() {
-        if let Some(Slot::Ready(reply)) = s.slots.pop_front() {
-            s.front += 1;
-            s.output.push(reply);
+    while let Some(ended) = s.take_turn() {
+        if let Some((kind, names)) = ended {
+            names.iter().for_each(|name| worker.unhear(s, kind, name));
         }
     }
     if s.writing {
@@ -194,7 +351,10 @@ fn settle(s: &mut Session) {
 
 /// The reply that is being written does not count: any value that was taken can be read back.
 fn check_limit(s: &Session) {
-    if s.output.behind_first() > s.port.output_limit && !s.client.is_killed() {
+    if s.output.behind_first() + s.in_turn.1 > s.port.output_limit && !s.client.is_killed() {
+        if !s.own.is_empty() {
+            s.port.group.hub.slow.fetch_add(1, Ordering::Relaxed);
+        }
         tracing::warn!(
             client = s.client.id,
             bytes = s.output.len(),
@@ -253,20 +413,20 @@ pub async fn run(worker: Rc<Worker>, stream: TcpStream, port: Arc<Port>) {
         });
         match turn.await {
             Turn::Woken => woken.set(client.woken()),
-            Turn::Read => after_read(&session),
+            Turn::Read => after_read(&worker, &session),
             Turn::Closed => break,
         }
     }
     worker.leave(&session);
 }
 
-fn after_read(session: &Rc<RefCell<Session>>) {
+fn after_read(worker: &Worker, session: &Rc<RefCell<Session>>) {
     let mut s = session.borrow_mut();
     s.paused = s.is_full();
     let speak = s.dirty || !s.output.is_empty();
     drop(s);
     if speak {
-        flush(session);
+        flush(worker, session);
     }
 }
 

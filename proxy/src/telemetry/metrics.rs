@@ -127,6 +127,20 @@ impl Metrics {
         samples
     }
 
+    fn messages(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for group in &self.groups {
+            let hub = &group.hub;
+            let counts =
+                [("published", &hub.published), ("event", &hub.events), ("delivered", &hub.delivered)];
+            for (what, count) in counts {
+                let labels = vec![("group", group.name.clone()), ("what", what.to_string())];
+                samples.push((labels, count.load(Relaxed) as f64));
+            }
+        }
+        samples
+    }
+
     fn scrub_totals(&self, group: &GroupShared) -> Totals {
         let facts = group.scrub.facts();
         facts.progress.map_or(facts.totals, |report| facts.totals.with(&report))
@@ -267,6 +281,21 @@ impl Collector for Collected {
         counter(e, "quorate_scrub_differences", "Keys that differed, by what became of them", differences)?;
         let progress = m.scrub_progress();
         gauge(e, "quorate_scrub_progress_ratio", "Share of the keys that a scrub has looked at", progress)?;
+        let subscriptions = m.by_group(|g| g.hub.subscriptions() as f64);
+        gauge(e, "quorate_pubsub_subscriptions", "Subscriptions of clients now", subscriptions)?;
+        counter(e, "quorate_pubsub_messages", "Messages, by what became of them", m.messages())?;
+        let slow = m.by_group(|g| load(&g.hub.slow));
+        counter(e, "quorate_pubsub_slow_closed", "Subscribers closed because they did not read", slow)?;
+        let moves = m.by_group(|g| load(&g.hub.moves));
+        counter(e, "quorate_pubsub_feeds", "Connections made for events of keys", moves)?;
+        let clients = m.by_group(|g| g.tracker.clients() as f64);
+        gauge(e, "quorate_tracking_clients", "Clients that cache", clients)?;
+        let keys = m.by_group(|g| g.tracker.len() as f64);
+        gauge(e, "quorate_tracking_keys", "Keys that clients may hold", keys)?;
+        let invalidations = m.by_group(|g| load(&g.tracker.invalidations));
+        counter(e, "quorate_tracking_invalidations", "Changes that clients were told", invalidations)?;
+        let evictions = m.by_group(|g| load(&g.tracker.evictions));
+        counter(e, "quorate_tracking_evictions", "Keys forgotten because there were too many", evictions)?;
         let faults = m.by_group(|g| load(&g.counters.policy_faults));
         counter(e, "quorate_policy_faults", "Calls of the policy that failed", faults)
     }

@@ -2,4 +2,5 @@
 //! log entries for a Redis backend. Knows no groups and no quorums, and never meets a socket.
 
 pub mod command;
+pub mod glob;
 pub mod resp;

@@ -18,6 +18,16 @@ pub enum Carry {
     Refused(Refusal),
 }
 
+impl Carry {
+    /// Which part of the proxy answers, if it does.
+    pub fn local(self) -> Option<Local> {
+        match self {
+            Carry::Local(what) => Some(what),
+            _ => None,
+        }
+    }
+}
+
 macro_rules! named {
     ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
         $(#[$doc])*
@@ -79,6 +89,10 @@ named! {
         StreamId = "stream-id",
         /// `XTRIM` with approximate trimming.
         StreamTrim = "stream-trim",
+        /// `PUBLISH`, with a reply that is the same on every server.
+        Publish = "publish",
+        /// `SPUBLISH`, likewise.
+        Spublish = "spublish",
     }
 }
 
@@ -111,6 +125,9 @@ named! {
         Reset = "reset",
         Quit = "quit",
         Time = "time",
+        Subscribe = "subscribe",
+        PubSub = "pubsub",
+        Monitor = "monitor",
     }
 }
 
@@ -123,8 +140,6 @@ named! {
         Transaction = "transaction",
         /// It may wait.
         Blocking = "blocking",
-        /// Pub/sub.
-        PubSub = "pubsub",
         /// Scripts and functions.
         Script = "script",
         /// Administration of one server.
@@ -135,8 +150,6 @@ named! {
         Databases = "databases",
         /// Redis Cluster and moving keys between servers.
         Cluster = "cluster",
-        /// Invalidation of caches in clients.
-        Tracking = "tracking",
         /// A name that needs a sub-command; `resolve` never returns it.
         Container = "container",
     }
@@ -180,13 +193,11 @@ impl Refusal {
             Refusal::LeaderFirst => "its effect may differ between replicas",
             Refusal::Transaction => "transactions of clients are not ordered yet",
             Refusal::Blocking => "commands that wait cannot be an entry of the log",
-            Refusal::PubSub => "messages are not replicated",
             Refusal::Script => "the effect of a script may differ between replicas",
             Refusal::Admin => "it concerns one server; ask the backend itself",
             Refusal::Flush => "it would remove the reserved keys as well",
             Refusal::Databases => "only database 0 is served",
             Refusal::Cluster => "the proxy is not a cluster node",
-            Refusal::Tracking => "client-side caching is not supported",
             Refusal::Container => "it needs a sub-command",
         }
     }

@@ -4,7 +4,11 @@
 //! error. Whatever a server might accept never keeps a relative time.
 
 mod expiry;
+mod publish;
 mod stream;
+
+pub(crate) use publish::published;
+pub use publish::{Publication, publications};
 
 use super::Rewrite;
 use crate::resp::{Args, encode};
@@ -60,6 +64,9 @@ pub fn rewrite(kind: Rewrite, args: Args<'_>, now_unix_ms: u64) -> Rewritten<'_>
     match kind {
         Rewrite::StreamId => stream::add(args),
         Rewrite::StreamTrim => stream::trim(args),
+        Rewrite::Publish | Rewrite::Spublish => {
+            publish::rewrite(kind, args).map_or(Rewritten::AsIs, Rewritten::Args)
+        }
         Rewrite::Moves => Rewritten::Moves,
         _ => match expiry::rewrite(kind, args, now) {
             None => Rewritten::AsIs,

@@ -34,6 +34,11 @@ impl<'a> Args<'a> {
         self.spans.get(index).map(|span| &self.bytes[span.start as usize..span.end as usize])
     }
 
+    /// The arguments from `index` on as a command of their own.
+    pub fn behind(&self, index: usize) -> Args<'a> {
+        Args { bytes: self.bytes, spans: self.spans.get(index..).unwrap_or(&[]) }
+    }
+
     /// All arguments from `index` on.
     pub fn from(&self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
         let bytes = self.bytes;

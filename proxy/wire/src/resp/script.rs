@@ -27,7 +27,8 @@ if a[2]~='0' then redis.call('LTRIM',KEYS[2],'-'..a[2],'-1') end\n\
 local replies,n={},0\n\
 while a[first] do local last=first+tonumber(a[first]) n=n+1 \
 if a[first+1]=='EVAL' then replies[n]=ends({unpack(a,first+4,last-1)},tonumber(a[last])) \
-else replies[n]=redis.pcall(unpack(a,first+1,last)) end first=last+1 end\n\
+else replies[n]=redis.pcall(unpack(a,first+1,last)) end \
+if a[first+1]=='PUBLISH' or a[first+1]=='SPUBLISH' then replies[n]=0 end first=last+1 end\n\
 replies[n+1]={ok='OK'} return replies";
 
 impl Framer {
@@ -72,8 +73,13 @@ fn script_arguments(entry: &Entry, out: &mut BytesMut) -> Option<usize> {
     entry.payload.iter().for_each(|part| payload.extend_from_slice(part));
     let (mut count, mut fits) = (0, true);
     let whole = each_command(&payload.freeze(), |_, args| {
+        // A script calls no script: the message itself goes along, and its count is made the same everywhere.
+        let message = command::published(args);
+        let args = message.unwrap_or(args);
         let ends_keys = args.len() > 4 && &args[0] == b"EVAL" && &args[1] == expiry::CHECK.as_bytes();
-        let frees = ends_keys || command::resolve(args).is_ok_and(|c| command::frees(c, args, entry.dialect));
+        let frees = message.is_some()
+            || ends_keys
+            || command::resolve(args).is_ok_and(|c| command::frees(c, args, entry.dialect));
         fits &= frees && args.len() <= ARGUMENTS;
         encode::bulk(args.len().to_string().as_bytes(), out);
         args.from(0).for_each(|argument| encode::bulk(argument, out));

@@ -469,6 +469,11 @@ impl Group {
         self.config.epoch
     }
 
+    /// Number of the last entry that is committed by some write rule.
+    pub fn committed(&self) -> u64 {
+        self.commit()
+    }
+
     /// A plan by the number [`Self::adopt_plans`] gave it.
     pub fn plan(&self, number: u16) -> Option<&Plan> {
         self.plans.get(usize::from(number)).map(|state| &state.plan)

@@ -27,7 +27,9 @@ pub(super) fn rewrite(kind: Rewrite, args: Args<'_>, now: i64) -> Rewriting<'_> 
         Rewrite::Hexpire => expire_fields(args, Unit::Seconds, now),
         Rewrite::Hpexpire => expire_fields(args, Unit::Milliseconds, now),
         Rewrite::Restore => restore(args, now),
-        Rewrite::StreamId | Rewrite::StreamTrim | Rewrite::Moves => None,
+        Rewrite::StreamId | Rewrite::StreamTrim | Rewrite::Moves | Rewrite::Publish | Rewrite::Spublish => {
+            None
+        }
     }
 }
 
