@@ -14,7 +14,7 @@ use std::sync::Arc;
 struct NoStamp;
 
 impl Stamp for NoStamp {
-    fn stamp(&mut self, _: Now, command: &[u8], out: &mut BytesMut) {
+    fn stamp(&mut self, _: Now, command: &Bytes, out: &mut BytesMut) {
         out.extend_from_slice(command);
     }
 }
@@ -58,6 +58,7 @@ fn burst(session: u32, ticket: u64, commands: u32, payload: &Bytes, buckets: &Ar
         buckets: Buckets::new(buckets.clone(), 0..commands),
         timed: Vec::new(),
         arrived_us: 1,
+        role: quorate_core::ordered::Role::Plain,
     }
 }
 
@@ -77,7 +78,7 @@ fn step(c: &mut Criterion) {
             b.iter(|| {
                 ticket += 1;
                 let bursts = (0..clients).map(|s| burst(s, ticket, depth, &payload, &buckets)).collect();
-                group.step(NOW, &mut vec![Event::Submit(Submission { bursts })], &mut fx);
+                group.step(NOW, &mut vec![Event::Submit(Submission { bursts, cancels: vec![] })], &mut fx);
                 apply(&mut group, &replies, &mut fx);
                 assert_eq!(fx.answers.len(), clients as usize, "every burst is answered");
                 black_box(&fx);

@@ -56,7 +56,15 @@ mod tests {
 
     fn entry(epoch: u64, seq: u64) -> Arc<Entry> {
         let position = Position { epoch, seq, hash: 0 };
-        Arc::new(Entry { position, payload: Vec::new(), commands: 1, dialect: 2, trim: 0, elided: false })
+        Arc::new(Entry {
+            position,
+            payload: Vec::new(),
+            commands: 1,
+            dialect: 2,
+            trim: 0,
+            elided: false,
+            whole: Vec::new(),
+        })
     }
 
     fn told(uncommitted: &mut Uncommitted, committed: u64) -> Vec<u64> {

@@ -7,7 +7,7 @@ use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
 use crate::listen::Port;
 use crate::listen::burst::Outbox;
-use crate::listen::filter::Shape;
+use crate::listen::filter::{self, Facts, Shape};
 use crate::listen::pubsub::{Local, Message};
 use crate::listen::registry::{Client, Registry};
 use crate::listen::session::{self, Session};
@@ -401,16 +401,8 @@ impl Worker {
             let slot = answer.session as usize / self.count;
             let Some(Some(session)) = sessions.get(slot) else { continue };
             let mut s = session.borrow_mut();
-            let since = s.fill(answer.ticket, self.unix_ms(), |shape| {
-                let lines = if *shape == Default::default() { answer.commands } else { 1 };
-                let reply = self.reply_bytes(shared, answer.reply, lines);
-                match shape {
-                    Shape::Published { sharded, channel } if reply.starts_with(b":") => {
-                        Bytes::from(format!(":{}\r\n", shared.hub.reach(*sharded, channel).0))
-                    }
-                    _ => reply,
-                }
-            });
+            let since =
+                s.fill(answer.ticket, |shape| self.reply_bytes(shared, answer.reply, answer.commands, shape));
             if let Some(since) = since {
                 self.counters.answered(now_us.saturating_sub(since));
                 if s.mark() {
@@ -422,12 +414,17 @@ impl Worker {
         due.iter().for_each(|session| session::flush(self, session));
     }
 
-    fn reply_bytes(&self, shared: &GroupShared, reply: Reply, lines: u32) -> Bytes {
+    fn reply_bytes(&self, shared: &GroupShared, reply: Reply, commands: u32, shape: &Shape) -> Bytes {
         let (cause, unknown) = match reply {
-            Reply::Done(bytes) => return bytes,
+            Reply::Done(bytes) => {
+                let facts = Facts { unix_ms: self.unix_ms(), hub: &shared.hub };
+                return filter::apply(shape, bytes, facts);
+            }
+            Reply::Changed => return filter::changed(shape),
             Reply::Refused(cause) => (cause, false),
             Reply::Unknown(cause) => (cause, true),
         };
+        let lines = if *shape == Shape::AsIs { commands } else { 1 };
         self.counters.failed(unknown, u64::from(lines));
         let text = shared.explain(&cause, unknown);
         let mut out = BytesMut::new();
@@ -449,7 +446,7 @@ impl Worker {
         for session in self.sessions.borrow().iter().flatten() {
             let mut s = session.borrow_mut();
             // Half a command is not waited for: its other half may never come.
-            if s.is_paid() {
+            if s.is_paid() || s.parked().is_some() {
                 s.client.kill();
             } else {
                 s.closing = true;

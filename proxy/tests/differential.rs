@@ -186,6 +186,9 @@ impl Pair {
     /// answers: through the proxy that is one replica, and a later `DUMP` may be answered by another.
     /// Such dumps are compared by what the bare server restores from them.
     fn same_sorted_set(&mut self, args: &[Vec<u8>], bare: &Value, proxied: &Value) -> bool {
+        if same_set_dump(args, bare, proxied) {
+            return true;
+        }
         const SKIPLIST: u8 = 5;
         const LISTPACK: u8 = 17;
         let encoding = |dump: &Value| dump.text.first().copied().filter(|_| dump.kind == b'$');
@@ -229,6 +232,19 @@ impl Pair {
     }
 }
 
+/// Two dumps of a hash table of members: the same bytes in the order of another random seed, and so another checksum.
+fn same_set_dump(args: &[Vec<u8>], bare: &Value, proxied: &Value) -> bool {
+    const SET: u8 = 2;
+    const FOOTER: usize = 10;
+    let members = |dump: &Value| {
+        let body = dump.text.len().checked_sub(FOOTER).map(|len| &dump.text[..len])?;
+        let mut bytes = body.strip_prefix(&[SET])?.to_vec();
+        bytes.sort();
+        Some(bytes)
+    };
+    args[0].eq_ignore_ascii_case(b"DUMP") && members(bare).is_some() && members(bare) == members(proxied)
+}
+
 fn shapes() -> impl Iterator<Item = &'static str> {
     SHAPES.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
@@ -247,7 +263,7 @@ fn every_shape(dialect: &str) {
     }
     let refused = pair.not_carried.clone();
     pair.finish(3000);
-    let expected = ["blocking", "databases", "leader-first", "script", "transaction"];
+    let expected = ["blocking", "databases", "leader-first", "script"];
     let missing: Vec<_> = expected.iter().filter(|class| !refused.contains_key(**class)).collect();
     assert!(missing.is_empty(), "no shape is refused as {missing:?}: {refused:?}");
 }
@@ -262,8 +278,10 @@ fn every_shape_resp3() {
     every_shape("3");
 }
 
-/// Not compared here: they end or change the connection, or are long. Those of subscribers are in pubsub.rs.
+/// Not compared here: they end or change the connection, or are long. Those of subscribers are in pubsub.rs, transactions in
+/// transactions.rs.
 const OWN: &[&str] = &[
+    "multi",
     "quit",
     "reset",
     "client",

@@ -59,6 +59,14 @@ impl Rule {
         self.any.iter().any(|all| all.iter().all(|threshold| threshold.met(acked)))
     }
 
+    /// How many replicas the smallest set has that is enough; one more than there may be, if none is.
+    pub fn fewest(&self) -> u32 {
+        let members = self.members();
+        let subsets = std::iter::successors(Some(members), |set| Some(set.checked_sub(1)? & members));
+        let enough = subsets.filter(|set| self.met(*set)).map(Mask::count_ones);
+        enough.min().unwrap_or(MAX_REPLICAS as u32 + 1)
+    }
+
     /// Every replica the rule looks at.
     pub fn members(&self) -> Mask {
         self.any.iter().flatten().fold(0, |mask, threshold| mask | threshold.among)
@@ -96,6 +104,19 @@ mod tests {
         assert!(!rule.met(0b001));
         assert!(rule.met(0b101));
         assert!(rule.met(0b111));
+    }
+
+    #[test]
+    fn the_smallest_set_is_found() {
+        assert_eq!(Rule::majority(0b11011).fewest(), 3);
+        let two = |need| Threshold { among: 0b0011, need };
+        let zones = vec![
+            vec![two(2), Threshold { among: 0b1110, need: 1 }],
+            vec![Threshold { among: 0b1111, need: 4 }],
+        ];
+        assert_eq!(Rule::any_of(zones).fewest(), 2, "one replica may count for both");
+        assert_eq!(Rule::any_of(vec![]).fewest(), 17);
+        assert_eq!(Rule::count(0, 0b111).fewest(), 0);
     }
 
     #[test]

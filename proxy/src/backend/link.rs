@@ -15,7 +15,10 @@ use tokio::sync::Notify;
 
 const SLICES: usize = 64;
 
-/// Commands that this backend did not accept: number within the send, and the error as replied.
+/// What the reply to every command of a transaction begins with that was not applied.
+pub(crate) const EXECABORT: &[u8] = b"-EXECABORT";
+
+/// Commands that this backend did not accept: number within the send, in order, and the error as replied.
 type Rejected = Vec<(u32, Bytes)>;
 
 enum Expect {
@@ -387,7 +390,8 @@ impl Link {
             let got = more.first().map(|(_, error)| error.clone()).unwrap_or_default();
             return Err(ReplyError::unexpected("the transaction to be accepted", &got));
         }
-        let is_rejected = |n: usize| more.iter().any(|(r, _)| *r as usize == n);
+        let more = with_whole(&entries, more);
+        let is_rejected = |n: usize| more.binary_search_by_key(&n, |(r, _)| *r as usize).is_ok();
         let kept: Vec<Bytes> =
             commands.into_iter().enumerate().filter(|(n, _)| !is_rejected(*n)).map(|(_, c)| c).collect();
         let image = self.framer.frame_commands(&entries, &kept);
@@ -415,6 +419,26 @@ fn commands(entries: &[Arc<Entry>]) -> Vec<Bytes> {
     found
 }
 
+/// A client's transaction of which one command was rejected is rejected as a whole: each of its commands gets the
+/// error that the client is to read for all of it.
+fn with_whole(entries: &[Arc<Entry>], mut rejected: Rejected) -> Rejected {
+    let mut first = 0;
+    for entry in entries {
+        for run in &entry.whole {
+            let run = first + run.start..first + run.end;
+            let Some((_, error)) = rejected.iter().find(|(n, _)| run.contains(n)) else { continue };
+            let why = error.strip_prefix(b"-").unwrap_or(error);
+            let why = why.strip_prefix(b"ERR ").unwrap_or(why);
+            let error = Bytes::from([EXECABORT, b" Transaction discarded because of: ", why].concat());
+            rejected.retain(|(n, _)| !run.contains(n));
+            rejected.extend(run.map(|n| (n, error.clone())));
+        }
+        first += entry.commands;
+    }
+    rejected.sort_by_key(|(n, _)| *n);
+    rejected
+}
+
 /// Puts the errors of rejected commands where their replies would have been.
 fn splice(entries: &[Arc<Entry>], replies: &[Replies], rejected: &Rejected) -> Vec<Replies> {
     let empty = Replies::default();
@@ -425,9 +449,9 @@ fn splice(entries: &[Arc<Entry>], replies: &[Replies], rejected: &Rejected) -> V
         let mut bytes = BytesMut::new();
         let mut ends = Vec::with_capacity(entry.commands as usize);
         for _ in 0..entry.commands {
-            match rejected.iter().find(|(n, _)| *n == number) {
-                Some((_, error)) => bytes.extend_from_slice(error),
-                None => {
+            match rejected.binary_search_by_key(&number, |(n, _)| *n) {
+                Ok(at) => bytes.extend_from_slice(&rejected[at].1),
+                Err(_) => {
                     bytes.extend_from_slice(&flat.slice(taken, 1).unwrap_or_default());
                     taken += 1;
                 }
@@ -438,4 +462,41 @@ fn splice(entries: &[Arc<Entry>], replies: &[Replies], rejected: &Rejected) -> V
         result.push(Replies { bytes: bytes.freeze(), ends });
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_core::ordered::Position;
+
+    fn entry(seq: u64, commands: u32, whole: Vec<std::ops::Range<u32>>) -> Arc<Entry> {
+        let position = Position { epoch: 1, seq, hash: 0 };
+        let payload =
+            (0..commands).map(|n| encode::command_bytes(&[b"C", n.to_string().as_bytes()])).collect();
+        Arc::new(Entry { position, payload, commands, dialect: 2, trim: 0, elided: false, whole })
+    }
+
+    #[test]
+    fn a_transaction_is_rejected_as_a_whole_and_others_are_not() {
+        let entries = [entry(1, 2, vec![]), entry(2, 6, vec![1..3, 3..5])];
+        let error = Bytes::from_static(b"-ERR unknown command\r\n");
+        let rejected = with_whole(&entries, vec![(0, error.clone()), (4, error.clone())]);
+        let numbers: Vec<u32> = rejected.iter().map(|(n, _)| *n).collect();
+        assert_eq!(numbers, [0, 3, 4]);
+        assert_eq!(rejected[0].1, error);
+        let whole = "-EXECABORT Transaction discarded because of: unknown command\r\n";
+        assert_eq!((&rejected[1].1, &rejected[2].1), (&Bytes::from(whole), &Bytes::from(whole)));
+
+        let flat = Replies {
+            bytes: Bytes::from_static(b":1\r\n:2\r\n:5\r\n:6\r\n:7\r\n"),
+            ends: vec![4, 8, 12, 16, 20],
+        };
+        let spliced = splice(&entries, &[flat], &rejected);
+        assert_eq!(spliced[0].bytes, [&error[..], b":1\r\n"].concat());
+        assert_eq!(
+            spliced[1].bytes,
+            [b":2\r\n", whole.as_bytes(), whole.as_bytes(), b":5\r\n:6\r\n:7\r\n"].concat()
+        );
+        assert_eq!(spliced[1].slice(1, 2), Some(Bytes::from(whole.repeat(2))));
+    }
 }

@@ -7,7 +7,7 @@ use quorate_core::plan::{ASK, REJECT, Table};
 use quorate_core::quorum::covers;
 use quorate_core::rule::{Mask, Rule};
 use quorate_host::Host;
-use quorate_wire::command::{self, Carry, Local, Rewritten};
+use quorate_wire::command::{self, Carry, Local, Rewritten, Step};
 use quorate_wire::resp::{Args as CommandArgs, Decoder, Limits};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -91,6 +91,7 @@ pub fn explain(
         matches!(carry, Carry::Read | Carry::Deadline(_) | Carry::Local(Local::Command | Local::Info));
     match carry {
         Carry::Refused(why) => explained.summary = why.message(&args[0]),
+        Carry::Transaction(step) => explained.summary = transaction(step).into(),
         Carry::Local(_) if !is_read => explained.summary = "the proxy answers it itself".into(),
         _ => {
             let slot = explained.keys.first().map_or(0, |(_, slot)| *slot);
@@ -124,8 +125,22 @@ fn carried(carry: Carry, args: CommandArgs) -> &'static str {
         Carry::Deterministic => "deterministic",
         Carry::Rewritten(_) if rewritten(carry, args).is_none() => "deterministic",
         Carry::Rewritten(_) => "rewritten",
+        Carry::Waits(_) => "waits",
         Carry::Local(_) => "local",
+        Carry::Transaction(_) => "transaction",
         Carry::Refused(_) => "refused",
+    }
+}
+
+fn transaction(step: Step) -> &'static str {
+    match step {
+        Step::Multi | Step::Discard | Step::Unwatch => "the proxy answers it itself",
+        Step::Watch => {
+            "the sequencer notes how long the log is; a later write to these keys drops the transaction"
+        }
+        Step::Exec => {
+            "one entry of the log, by the plan of its commands that waits for most; a transaction of reads is one read"
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! One row of a journal file: a batch of entries as one blob, under a checksum.
 //!
 //! Little endian: version u8, first u64, last u64, created u64 (ms since 1970), count u32; then per
-//! entry epoch u64, seq u64, hash u64, commands u32, trim u32, dialect u8, flags u8, length u64, payload.
+//! entry epoch u64, seq u64, hash u64, commands u32, trim u32, dialect u8, flags u8, length u64, payload. With the
+//! second flag, runs of commands that belong together follow: their count u32, and of each first u32, end u32.
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 use quorate_core::ordered::{Entry, Position};
+use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,6 +15,7 @@ const HEADER: usize = 29;
 /// What an entry takes beside its payload.
 pub(super) const ENTRY_HEADER: usize = 42;
 const ELIDED: u8 = 1;
+const WHOLE: u8 = 2;
 
 /// A row without its number.
 #[derive(Debug, Clone)]
@@ -66,9 +69,17 @@ fn put_entry(body: &mut Vec<u8>, entry: &Entry) {
     body.put_u32_le(entry.commands);
     body.put_u32_le(entry.trim);
     body.put_u8(entry.dialect);
-    body.put_u8(if entry.elided { ELIDED } else { 0 });
+    let whole = if entry.whole.is_empty() { 0 } else { WHOLE };
+    body.put_u8(whole | if entry.elided { ELIDED } else { 0 });
     body.put_u64_le(entry.len() as u64);
     entry.payload.iter().for_each(|part| body.put_slice(part));
+    if whole != 0 {
+        body.put_u32_le(entry.whole.len() as u32);
+        for run in &entry.whole {
+            body.put_u32_le(run.start);
+            body.put_u32_le(run.end);
+        }
+    }
 }
 
 /// Reads a row back; the error says what is wrong with it.
@@ -106,13 +117,20 @@ fn take_entry(body: &mut Bytes) -> Result<Entry, TryGetError> {
     let commands = body.try_get_u32_le()?;
     let trim = body.try_get_u32_le()?;
     let dialect = body.try_get_u8()?;
-    let elided = body.try_get_u8()? & ELIDED != 0;
+    let flags = body.try_get_u8()?;
+    let elided = flags & ELIDED != 0;
     let length = usize::try_from(body.try_get_u64_le()?).unwrap_or(usize::MAX);
     if length > body.len() {
         return Err(TryGetError { requested: length, available: body.len() });
     }
     let payload = if length == 0 { Vec::new() } else { vec![body.split_to(length)] };
-    Ok(Entry { position: Position { epoch, seq, hash }, payload, commands, dialect, trim, elided })
+    let whole = if flags & WHOLE != 0 { take_runs(body)? } else { Vec::new() };
+    Ok(Entry { position: Position { epoch, seq, hash }, payload, commands, dialect, trim, elided, whole })
+}
+
+fn take_runs(body: &mut Bytes) -> Result<Vec<Range<u32>>, TryGetError> {
+    let count = body.try_get_u32_le()?;
+    (0..count).map(|_| Ok(body.try_get_u32_le()?..body.try_get_u32_le()?)).collect()
 }
 
 /// Cuts entries into rows of at most `limit` bytes, or of one entry.

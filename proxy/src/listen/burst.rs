@@ -1,7 +1,7 @@
 //! The outbox of a worker for one group: commands of many sessions on their way to the sequencer.
 
 use bytes::{Bytes, BytesMut};
-use quorate_core::ordered::{Access, Buckets, Burst, Submission, Timed};
+use quorate_core::ordered::{Access, Buckets, Burst, Cancel, Role, Submission, Timed};
 use std::sync::Arc;
 
 /// A burst takes no further command beyond these, so that entries can be cut between bursts.
@@ -42,6 +42,7 @@ struct Draft {
     own: Option<Bytes>,
     buckets: (u32, u32),
     timed: Vec<Timed>,
+    role: Role,
 }
 
 /// Collects until the worker flushes.
@@ -51,12 +52,18 @@ pub struct Outbox {
     buckets: Vec<u16>,
     timed: Vec<Timed>,
     drafts: Vec<Draft>,
+    cancels: Vec<Cancel>,
 }
 
 impl Outbox {
     /// Nothing collected?
     pub fn is_empty(&self) -> bool {
-        self.drafts.is_empty()
+        self.drafts.is_empty() && self.cancels.is_empty()
+    }
+
+    /// Somebody waits no more.
+    pub fn cancel(&mut self, cancel: Cancel) {
+        self.cancels.push(cancel);
     }
 
     /// Bucket of a key of the command that is added next.
@@ -100,6 +107,19 @@ impl Outbox {
 
     /// Begins a burst of `commands` commands. The buckets pushed since the last burst are its own.
     pub fn begin(&mut self, session: u32, ticket: u64, kind: Kind, commands: u32, payload: Payload) {
+        self.begin_as(session, ticket, kind, commands, payload, Role::Plain);
+    }
+
+    /// The same for a burst that is more than a run of commands; nothing may join it.
+    pub fn begin_as(
+        &mut self,
+        session: u32,
+        ticket: u64,
+        kind: Kind,
+        commands: u32,
+        payload: Payload,
+        role: Role,
+    ) {
         let start = self.payload.len();
         let own = match payload {
             Payload::Copy(bytes) => {
@@ -112,7 +132,7 @@ impl Outbox {
         let from = self.drafts.last().map_or(0, |last| last.buckets.1);
         let buckets = (from, self.buckets.len() as u32);
         let timed = std::mem::take(&mut self.timed);
-        self.drafts.push(Draft { session, ticket, commands, kind, range, own, buckets, timed });
+        self.drafts.push(Draft { session, ticket, commands, kind, range, own, buckets, timed, role });
     }
 
     /// Everything collected, as of `now_us`.
@@ -134,8 +154,12 @@ impl Outbox {
             buckets: Buckets::new(buckets.clone(), draft.buckets.0..draft.buckets.1),
             timed: draft.timed,
             arrived_us: now_us,
+            role: draft.role,
         };
-        Submission { bursts: self.drafts.drain(..).map(finish).collect() }
+        Submission {
+            bursts: self.drafts.drain(..).map(finish).collect(),
+            cancels: std::mem::take(&mut self.cancels),
+        }
     }
 }
 

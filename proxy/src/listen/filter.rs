@@ -1,5 +1,7 @@
 //! Replies that would show the reserved keys, and the one that speaks of the server itself.
 
+use super::pubsub::Hub;
+use crate::backend::link::EXECABORT;
 use bytes::{Bytes, BytesMut};
 use quorate_wire::command::{Filter, TimeLeft};
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
@@ -22,24 +24,124 @@ pub enum Shape {
         /// The channel.
         channel: Bytes,
     },
+    /// The array that answers EXEC.
+    Exec(Box<Exec>),
     /// `INFO`: lines of ours replace the server's where the proxy is what the client talks to.
     Info(Box<str>),
+}
+
+/// The array that answers EXEC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// How many elements it has.
+    pub elements: usize,
+    /// What they are made of, in order.
+    pub parts: Vec<Part>,
+    /// Protocol version.
+    pub dialect: u8,
+}
+
+/// One or more elements of the array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// An answer of the proxy's own.
+    Own(Bytes),
+    /// So many of a replica's replies, each an element as it is.
+    Replies(u32),
+    /// The replies to so many commands, which make one element.
+    Shaped {
+        /// How many replies.
+        commands: u32,
+        /// What is made of them.
+        shape: Shape,
+    },
+}
+
+impl Exec {
+    /// The answer, from the replies of a replica. Where it did not accept a command, nothing was applied, and the
+    /// answer is its error.
+    pub fn assemble(&self, replies: &Bytes, facts: Facts) -> Bytes {
+        if let Some(error) = rejected(replies) {
+            return error;
+        }
+        let mut out = BytesMut::with_capacity(replies.len() + 16);
+        encode::header(b'*', self.elements, &mut out);
+        match self.elements_of(replies, facts, &mut out) {
+            Some(()) => out.freeze(),
+            None => Bytes::from_static(
+                b"-UNKNOWN the replies of a backend to this transaction cannot be read\r\n",
+            ),
+        }
+    }
+
+    fn elements_of(&self, replies: &Bytes, facts: Facts, out: &mut BytesMut) -> Option<()> {
+        if let [Part::Replies(_)] = self.parts.as_slice() {
+            out.extend_from_slice(replies);
+            return Some(());
+        }
+        let mut rest = replies.clone();
+        for part in &self.parts {
+            match part {
+                Part::Own(reply) => out.extend_from_slice(reply),
+                Part::Replies(count) => out.extend_from_slice(&take(&mut rest, *count)?),
+                Part::Shaped { commands, shape } => {
+                    out.extend_from_slice(&apply(shape, take(&mut rest, *commands)?, facts));
+                }
+            }
+        }
+        rest.is_empty().then_some(())
+    }
+}
+
+/// The error that stands in place of every reply, if one does.
+fn rejected(replies: &Bytes) -> Option<Bytes> {
+    let error = replies.starts_with(EXECABORT).then(|| first(replies))?;
+    replies.chunks(error.len()).all(|reply| reply == error).then_some(error)
+}
+
+/// The first replies of these, so many.
+fn take(rest: &mut Bytes, count: u32) -> Option<Bytes> {
+    let mut end = 0;
+    for _ in 0..count {
+        end += Scanner::default().next(&rest[end..]).ok()??;
+    }
+    Some(rest.split_to(end))
+}
+
+/// The answer to a transaction that was dropped because a watched key was touched: null.
+pub fn changed(shape: &Shape) -> Bytes {
+    match shape {
+        Shape::Exec(exec) if exec.dialect == 3 => Bytes::from_static(b"_\r\n"),
+        _ => Bytes::from_static(b"*-1\r\n"),
+    }
 }
 
 /// How often `RANDOMKEY` is asked, so that a reserved key is practically never all there is.
 pub const RANDOM_TRIES: usize = 64;
 
-/// Rewrites a reply at this time, in milliseconds since 1970. What cannot be read is passed on as it is: it is an
-/// error of the backend.
-pub fn apply(shape: &Shape, reply: Bytes, unix_ms: u64) -> Bytes {
+/// What the shape of a reply depends on besides the reply.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The time, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Who listens to channels.
+    pub hub: &'a Hub,
+}
+
+/// Rewrites a reply. What cannot be read is passed on as it is: it is an error of the backend.
+pub fn apply(shape: &Shape, reply: Bytes, facts: Facts) -> Bytes {
     let changed = match shape {
-        Shape::AsIs | Shape::Hide(Filter::None) | Shape::Published { .. } => None,
+        Shape::AsIs | Shape::Hide(Filter::None) => None,
         Shape::Hide(Filter::Keys) => keys(&reply),
         Shape::Hide(Filter::Scan) => scan(&reply),
         Shape::Hide(Filter::DbSize) => dbsize(&reply),
         Shape::Hide(Filter::RandomKey) => random_key(&reply),
-        Shape::Deadline(kind) => Some(expiry::time_left(*kind, &reply, unix_ms)),
+        Shape::Published { sharded, channel } => reply
+            .starts_with(b":")
+            .then(|| Bytes::from(format!(":{}\r\n", facts.hub.reach(*sharded, channel).0))),
+        Shape::Deadline(kind) => Some(expiry::time_left(*kind, &reply, facts.unix_ms)),
         Shape::Info(own) => info(&reply, own),
+        Shape::Exec(exec) => Some(exec.assemble(&reply, facts)),
     };
     match changed {
         Some(bytes) => bytes,
@@ -157,8 +259,12 @@ fn info(reply: &[u8], own: &str) -> Option<Bytes> {
 mod tests {
     use super::*;
 
+    fn facts(hub: &Hub) -> Facts<'_> {
+        Facts { unix_ms: 0, hub }
+    }
+
     fn hide(filter: Filter, reply: &str) -> String {
-        let reply = apply(&Shape::Hide(filter), Bytes::from(reply.to_string()), 0);
+        let reply = apply(&Shape::Hide(filter), Bytes::from(reply.to_string()), facts(&Hub::new(1)));
         String::from_utf8_lossy(&reply).replace("\r\n", " ")
     }
 
@@ -178,11 +284,38 @@ mod tests {
         assert_eq!(hide(Filter::DbSize, "-LOADING x\r\n-LOADING x\r\n"), "-LOADING x ");
     }
 
+    fn exec(parts: Vec<Part>, elements: usize, replies: &'static str) -> String {
+        let exec = Exec { elements, parts, dialect: 2 };
+        String::from_utf8_lossy(&exec.assemble(&Bytes::from_static(replies.as_bytes()), facts(&Hub::new(1))))
+            .replace("\r\n", " ")
+    }
+
+    #[test]
+    fn an_exec_is_put_together_in_order() {
+        let own = Part::Own(Bytes::from_static(b"+PONG\r\n"));
+        let size = Part::Shaped { commands: 2, shape: Shape::Hide(Filter::DbSize) };
+        let parts = vec![Part::Replies(2), own, size, Part::Replies(1)];
+        assert_eq!(
+            exec(parts.clone(), 5, "+OK\r\n*1\r\n:1\r\n:7\r\n:4\r\n-ERR x\r\n"),
+            "*5 +OK *1 :1 +PONG :3 -ERR x "
+        );
+        assert!(exec(parts, 5, "+OK\r\n").starts_with("-UNKNOWN"));
+        assert_eq!(exec(vec![], 0, ""), "*0 ");
+    }
+
+    #[test]
+    fn what_no_backend_accepted_is_one_error() {
+        let rejected = "-EXECABORT no\r\n-EXECABORT no\r\n";
+        assert_eq!(exec(vec![Part::Replies(2)], 2, rejected), "-EXECABORT no ");
+        let other = "-EXECABORT no\r\n+OK\r\n";
+        assert_eq!(exec(vec![Part::Replies(2)], 2, other), "*2 -EXECABORT no +OK ");
+    }
+
     #[test]
     fn info_speaks_of_the_proxy() {
         let own = "tcp_port:1\nquorate_group:g";
         let reply = Bytes::from_static(b"$38\r\n# Server\r\ntcp_port:6379\r\nuptime:12345\r\n\r\n");
-        let text = apply(&Shape::Info(own.into()), reply, 0);
+        let text = apply(&Shape::Info(own.into()), reply, facts(&Hub::new(1)));
         let text = String::from_utf8_lossy(&text).into_owned();
         assert!(text.contains("tcp_port:1\r\nuptime:12345"), "{text}");
         assert!(text.contains("# Quorate\r\nquorate_group:g"), "{text}");

@@ -201,6 +201,7 @@ fn reset(worker: &Worker, s: &mut Session) {
     worker.unwatch(s);
     set_dialect(s, 2);
     s.trusted = s.port.password.is_none();
+    s.transaction = Default::default();
     set_names(&s.client, |names| names.name.clear());
     ok(s, "+RESET\r\n");
 }
@@ -245,6 +246,7 @@ fn client(worker: &Worker, s: &mut Session, args: Args) {
         }
         b"list" => list(worker, s, args, now_ms),
         b"kill" => kill(worker, s, args),
+        b"unblock" => worker.client_unblock(s, args),
         b"no-evict" | b"no-touch" => match args.get(2) {
             Some(value) if is(value, "on") || is(value, "off") => ok(s, "+OK\r\n"),
             _ => s.error("ERR syntax error"),

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides where data goes; it reads, classifies, and keeps each client's order.
 
+pub mod blocking;
 pub mod burst;
 pub mod filter;
 pub mod local;
@@ -12,6 +13,7 @@ pub mod registry;
 pub mod request;
 pub mod session;
 pub mod tracking;
+pub mod transaction;
 
 use crate::config::Secret;
 use crate::group::GroupShared;

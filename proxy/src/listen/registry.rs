@@ -1,5 +1,6 @@
 //! All clients of the proxy, for CLIENT LIST, CLIENT KILL and the metrics of connections.
 
+use super::blocking::Unblock;
 use dashmap::DashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
@@ -45,6 +46,9 @@ pub struct Client {
     pub watches: AtomicBool,
     /// Names it gave itself.
     pub names: Mutex<Names>,
+    /// It waits for a key.
+    pub blocked: AtomicBool,
+    unblock: Mutex<Option<Unblock>>,
     killed: AtomicBool,
     wake: Notify,
 }
@@ -54,6 +58,18 @@ impl Client {
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    /// Asks the client's own thread to end its waiting. `false`: somebody else did already.
+    pub fn unblock(&self, how: Unblock) -> bool {
+        let first = self.unblock.lock().is_ok_and(|mut asked| asked.replace(how).is_none());
+        self.wake.notify_one();
+        first
+    }
+
+    /// Was it asked to stop waiting?
+    pub fn take_unblock(&self) -> Option<Unblock> {
+        self.unblock.lock().ok()?.take()
     }
 
     /// Was it asked to close?
@@ -142,6 +158,8 @@ impl Registry {
             broadcast: AtomicBool::new(false),
             watches: AtomicBool::new(false),
             names: Mutex::default(),
+            blocked: AtomicBool::new(false),
+            unblock: Mutex::default(),
             killed: AtomicBool::new(false),
             wake: Notify::new(),
         });

@@ -10,7 +10,9 @@ use crate::worker::{Asked, Worker};
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Access, Ends, Timed};
 use quorate_core::plan::{ASK, OpClass, REJECT};
-use quorate_wire::command::{self, Carry, Command, CommandError, Filter, Flags, Local, Rewrite, Rewritten};
+use quorate_wire::command::{
+    self, Carry, Command, CommandError, Filter, Flags, Local, Rewrite, Rewritten, Step,
+};
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, encode};
 
@@ -25,6 +27,9 @@ enum Added {
     /// It ends the second key when it would have ended the first.
     DeadlineOfFirst,
 }
+
+/// What a client reads that names one of our keys.
+pub(super) const OWN_KEYS: &str = "NOPERM keys that begin with '__quorate:' belong to the proxy";
 
 impl Worker {
     /// Handles one complete command. `own` is the command as a buffer of its own, where there is one.
@@ -66,7 +71,11 @@ impl Worker {
         if group.shared.watchers.any() && !matches!(carry, Carry::Refused(_)) {
             self.show(s, command, args);
         }
+        if s.transaction.is_open() && waits_for_exec(carry) {
+            return self.queue(s, command, carry, args, raw, own);
+        }
         match carry {
+            Carry::Transaction(step) => self.transact(s, step, command, args),
             Carry::Local(Local::Command) => {
                 self.order(s, Access::Read, command, args, Payload::Copy(raw), Added::Nothing)
             }
@@ -85,6 +94,10 @@ impl Worker {
                 let question = encode::command_bytes(&[b"PEXPIRETIME", &args[1]]);
                 self.shaped(s, command, args, question, 1, Shape::Deadline(kind));
             }
+            Carry::Waits(waits) => match command::block(command, waits, args, self.now_us(), s.dialect) {
+                Some(block) => self.wait_for(s, command, args, raw, block),
+                None => self.order(s, Access::Write, command, args, payload(raw, own), Added::Nothing),
+            },
             Carry::Deterministic => {
                 self.order(s, Access::Write, command, args, payload(raw, own), Added::Nothing)
             }
@@ -127,6 +140,11 @@ impl Worker {
         if !s.trusted {
             return s.error("NOAUTH Authentication required.");
         }
+        match error {
+            // An EXEC that is wrong ends the transaction as well.
+            CommandError::Arity("exec") => s.transaction = Default::default(),
+            _ => s.transaction.spoil(),
+        }
         // The quoted arguments may hold any byte but a line end.
         let message = error.message();
         let mut out = BytesMut::with_capacity(message.len() + 3);
@@ -167,7 +185,7 @@ impl Worker {
         });
         if reserved || reaches_reserved(command, args) {
             outbox.drop_keys();
-            return s.error("NOPERM keys that begin with '__quorate:' belong to the proxy");
+            return s.error(OWN_KEYS);
         }
         if let Added::DeadlineOfFirst = added {
             outbox.timed(Timed { key: args[2].into(), ends: Ends::Like(args[1].into()) });
@@ -230,21 +248,8 @@ impl Worker {
 
     /// A read whose reply must not show the reserved keys.
     fn filtered(&self, s: &mut Session, command: &'static Command, args: Args, raw: &[u8]) {
-        let reserved = &s.port.group.reserved;
-        let mut payload = BytesMut::from(raw);
-        let mut commands = 1;
-        match command.filter {
-            Filter::DbSize => {
-                let exists = [&b"EXISTS"[..]].into_iter().chain(reserved.all().map(str::as_bytes));
-                encode::command(exists.collect::<Vec<_>>(), &mut payload);
-                commands = 2;
-            }
-            Filter::RandomKey => {
-                commands = RANDOM_TRIES as u32;
-                (1..RANDOM_TRIES).for_each(|_| payload.extend_from_slice(raw));
-            }
-            Filter::None | Filter::Keys | Filter::Scan => {}
-        }
+        let mut payload = BytesMut::new();
+        let commands = filtered_payload(s, command.filter, raw, &mut payload);
         self.shaped(s, command, args, payload.freeze(), commands, Shape::Hide(command.filter));
     }
 
@@ -285,13 +290,40 @@ impl Worker {
     }
 }
 
+/// Is this put off until EXEC, after MULTI?
+fn waits_for_exec(carry: Carry) -> bool {
+    match carry {
+        Carry::Local(what) => !matches!(what, Local::Reset | Local::Quit),
+        Carry::Transaction(step) => step == Step::Unwatch,
+        _ => true,
+    }
+}
+
+/// Appends what is asked of a replica for a command whose answer is filtered; how many commands that is.
+pub(super) fn filtered_payload(s: &Session, filter: Filter, raw: &[u8], payload: &mut BytesMut) -> u32 {
+    payload.extend_from_slice(raw);
+    match filter {
+        Filter::DbSize => {
+            let reserved = s.port.group.reserved.all().map(str::as_bytes);
+            let exists = [&b"EXISTS"[..]].into_iter().chain(reserved);
+            encode::command(exists.collect::<Vec<_>>(), payload);
+            2
+        }
+        Filter::RandomKey => {
+            (1..RANDOM_TRIES).for_each(|_| payload.extend_from_slice(raw));
+            RANDOM_TRIES as u32
+        }
+        Filter::None | Filter::Keys | Filter::Scan => 1,
+    }
+}
+
 /// A browser that was tricked into speaking to this port must not get a command through.
 fn is_web(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 /// `SORT … BY` and `GET` read keys by pattern.
-fn reaches_reserved(command: &Command, args: Args) -> bool {
+pub(super) fn reaches_reserved(command: &Command, args: Args) -> bool {
     let sorts = matches!(command.name, "sort" | "sort_ro");
     sorts
         && args.from(2).any(|pattern| {

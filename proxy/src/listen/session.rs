@@ -1,11 +1,12 @@
 //! One client connection: reading, the order of its answers, writing.
 
 use super::Port;
-use super::filter::{self, Shape};
+use super::filter::Shape;
 use super::output::Output;
 use super::pubsub::{Kind, Own};
 use super::registry::Client;
 use super::tracking::Tracking;
+use super::transaction::Pending;
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use quorate_wire::resp::{Args, Decoder, ProtocolError, encode};
@@ -61,6 +62,8 @@ enum Slot {
 struct Partial {
     buf: BytesMut,
     decoder: Decoder,
+    /// It was read while the session waited, and nobody has looked at it.
+    unread: bool,
 }
 
 /// One client.
@@ -90,6 +93,12 @@ pub struct Session {
     pub tracking: Option<Box<Tracking>>,
     /// Slots that messages must not overtake, and bytes of messages behind slots.
     in_turn: (usize, usize),
+    /// Its transaction.
+    pub transaction: Pending,
+    /// Answers are collected here instead of being given.
+    capture: Option<BytesMut>,
+    /// It waits for the answer with this ticket, and nothing more of it is served before.
+    parked: Option<u64>,
     slots: VecDeque<Slot>,
     /// Ticket of the first slot.
     front: u64,
@@ -124,6 +133,9 @@ impl Session {
             watches: false,
             tracking: None,
             in_turn: (0, 0),
+            transaction: Pending::default(),
+            capture: None,
+            parked: None,
             slots: VecDeque::new(),
             front: first_ticket,
             output: Output::default(),
@@ -137,6 +149,9 @@ impl Session {
 
     /// Answers now, in its turn.
     pub fn answer(&mut self, reply: Bytes) {
+        if let Some(captured) = &mut self.capture {
+            return captured.extend_from_slice(&reply);
+        }
         self.open_burst = None;
         if self.slots.is_empty() {
             self.front += 1;
@@ -268,6 +283,13 @@ impl Session {
         self.answer(out.freeze());
     }
 
+    /// What `work` would answer now.
+    pub fn captured(&mut self, work: impl FnOnce(&mut Self)) -> Bytes {
+        self.capture = Some(BytesMut::new());
+        work(self);
+        self.capture.take().unwrap_or_default().freeze()
+    }
+
     /// Takes a place for an answer that comes later; its ticket.
     pub fn wait(&mut self, since_us: u64, shape: Shape) -> u64 {
         self.slots.push_back(Slot::Waiting { since_us, shape });
@@ -275,18 +297,38 @@ impl Session {
     }
 
     /// Fills a place. `None`: there is no such place, the answer is for an earlier client of this number.
-    /// Otherwise the microsecond at which the burst began. `unix_ms` is the time of the answer.
-    pub fn fill(&mut self, ticket: u64, unix_ms: u64, make: impl FnOnce(&Shape) -> Bytes) -> Option<u64> {
+    /// Otherwise the microsecond at which the burst began.
+    pub fn fill(&mut self, ticket: u64, make: impl FnOnce(&Shape) -> Bytes) -> Option<u64> {
         let index = usize::try_from(ticket.checked_sub(self.front)?).ok()?;
         let slot = self.slots.get_mut(index)?;
         let Slot::Waiting { since_us, shape } = slot else { return None };
         let since = *since_us;
-        let reply = filter::apply(shape, make(shape), unix_ms);
-        *slot = Slot::Ready(reply);
+        *slot = Slot::Ready(make(shape));
         if self.open_burst == Some(ticket) {
             self.open_burst = None;
         }
+        if self.parked == Some(ticket) {
+            self.unpark();
+        }
         Some(since)
+    }
+
+    /// Serves nothing more before the answer with this ticket.
+    pub fn park(&mut self, ticket: u64) {
+        self.parked = Some(ticket);
+        self.client.take_unblock();
+        self.client.blocked.store(true, Ordering::Release);
+    }
+
+    /// The ticket that it waits for.
+    pub fn parked(&self) -> Option<u64> {
+        self.parked
+    }
+
+    fn unpark(&mut self) {
+        self.parked = None;
+        self.client.blocked.store(false, Ordering::Release);
+        self.client.wake();
     }
 
     /// Marks it for a flush; `false` when it was marked already.
@@ -412,11 +454,17 @@ pub async fn run(worker: Rc<Worker>, stream: TcpStream, port: Arc<Port>) {
             poll_read(&worker, &session, &mut reader, cx)
         });
         match turn.await {
-            Turn::Woken => woken.set(client.woken()),
+            Turn::Woken => {
+                woken.set(client.woken());
+                if let Some(how) = client.take_unblock() {
+                    worker.unblock(&session.borrow(), Some(how));
+                }
+            }
             Turn::Read => after_read(&worker, &session),
             Turn::Closed => break,
         }
     }
+    worker.unblock(&session.borrow(), None);
     worker.leave(&session);
 }
 
@@ -441,6 +489,14 @@ fn poll_read(
         return Poll::Pending;
     }
     let read = match s.partial.take() {
+        Some(partial) if s.parked.is_some() => poll_parked(s, partial, reader, cx),
+        None if s.parked.is_some() => poll_parked(s, Box::default(), reader, cx),
+        Some(partial) if partial.unread => {
+            let waiting = partial.buf.len();
+            worker.tick();
+            serve_partial(worker, s, partial);
+            Poll::Ready(Ok(waiting.max(1)))
+        }
         Some(partial) => poll_partial(worker, s, partial, reader, cx),
         None => poll_fresh(worker, s, reader, cx),
     };
@@ -468,6 +524,10 @@ fn poll_fresh(
     let mut decoder = worker.decoder.borrow_mut();
     let mut at = 0;
     while at < data.len() && !s.closing {
+        if s.parked.is_some() {
+            s.keep_unread(BytesMut::from(&data[at..]));
+            break;
+        }
         let rest = &data[at..];
         match decoder.next(rest, &s.limits()) {
             Ok(Some(frame)) => {
@@ -477,7 +537,7 @@ fn poll_fresh(
             }
             Ok(None) => {
                 let decoder = std::mem::take(&mut *decoder);
-                s.partial = Some(Box::new(Partial { buf: BytesMut::from(rest), decoder }));
+                s.partial = Some(Box::new(Partial { buf: BytesMut::from(rest), decoder, unread: false }));
                 break;
             }
             Err(error) => protocol_error(s, &error),
@@ -507,7 +567,38 @@ fn poll_partial(
         }
     };
     worker.tick();
+    serve_partial(worker, s, partial);
+    Poll::Ready(Ok(read))
+}
+
+/// While it waits: what comes is kept, up to a limit, so that its end is noticed.
+fn poll_parked(
+    s: &mut Session,
+    mut partial: Box<Partial>,
+    reader: &mut OwnedReadHalf,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    partial.unread = true;
+    while partial.buf.len() < READ_AHEAD {
+        match tokio_util::io::poll_read_buf(Pin::new(&mut *reader), cx, &mut partial.buf) {
+            Poll::Ready(Ok(read)) if read > 0 => {}
+            Poll::Ready(ended) => return Poll::Ready(ended),
+            Poll::Pending => break,
+        }
+    }
+    if !partial.buf.is_empty() {
+        s.partial = Some(partial);
+    }
+    Poll::Pending
+}
+
+/// Serves the commands that are complete.
+fn serve_partial(worker: &Worker, s: &mut Session, mut partial: Box<Partial>) {
+    partial.unread = false;
     while !partial.buf.is_empty() && !s.closing {
+        if s.parked.is_some() {
+            return s.keep_unread(partial.buf);
+        }
         match partial.decoder.next(&partial.buf, &s.limits()) {
             Ok(Some(frame)) => {
                 let bytes = partial.buf.split_to(frame.len).freeze();
@@ -527,10 +618,14 @@ fn poll_partial(
             Err(error) => protocol_error(s, &error),
         }
     }
-    Poll::Ready(Ok(read))
 }
 
 impl Session {
+    /// Keeps what comes behind a command that waits.
+    fn keep_unread(&mut self, buf: BytesMut) {
+        self.partial = Some(Box::new(Partial { buf, decoder: Decoder::default(), unread: true }));
+    }
+
     fn limits(&self) -> quorate_wire::resp::Limits {
         if self.trusted { self.port.limits } else { self.port.limits.unauthenticated() }
     }

@@ -23,6 +23,9 @@ pub trait ByValue: Send {
     /// Adds every key that these commands name, and so may have changed. `false` when that cannot be told.
     fn touched(&self, payload: &[Bytes], keys: &mut Keys) -> bool;
 
+    /// Adds every key that these commands name, those that they only read as well.
+    fn named(&self, payload: &Bytes, keys: &mut Keys) -> bool;
+
     /// Asks a replica for the whole values of `keys` and for its tail.
     fn fetch(&self, keys: &Keys) -> Request;
 

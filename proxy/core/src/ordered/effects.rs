@@ -29,6 +29,8 @@ pub enum Reply {
     Done(Bytes),
     /// None of the commands took effect or ever will. Safe to retry.
     Refused(Cause),
+    /// A transaction that was dropped because a watched key may have been touched.
+    Changed,
     /// The commands may have taken effect, or may still: on all replicas or on none.
     Unknown(Cause),
 }
@@ -38,7 +40,7 @@ impl Reply {
     pub fn bytes(&self) -> usize {
         match self {
             Reply::Done(bytes) => bytes.len(),
-            Reply::Refused(_) | Reply::Unknown(_) => 0,
+            Reply::Refused(_) | Reply::Changed | Reply::Unknown(_) => 0,
         }
     }
 }

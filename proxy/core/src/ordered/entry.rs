@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
@@ -72,6 +73,8 @@ pub struct Entry {
     pub trim: u32,
     /// The payload was too large for the tail, which knows of it but cannot feed it.
     pub elided: bool,
+    /// Runs of commands that are applied as a whole or not at all, by their place; in order, apart from each other.
+    pub whole: Vec<Range<u32>>,
 }
 
 impl Entry {
@@ -95,6 +98,8 @@ pub struct TailEntry {
     pub commands: u32,
     /// The commands; `None` when they were too large to be kept.
     pub payload: Option<Bytes>,
+    /// As in [`Entry::whole`].
+    pub whole: Vec<Range<u32>>,
 }
 
 /// The replies of one entry's commands on one replica.

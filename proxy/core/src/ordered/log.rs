@@ -115,6 +115,7 @@ fn restore(item: &TailEntry) -> Entry {
         dialect: 2,
         trim: 0,
         elided: item.payload.is_none(),
+        whole: item.whole.clone(),
     }
 }
 
@@ -125,7 +126,7 @@ mod tests {
     fn entry(log: &Log, text: &'static str) -> Arc<Entry> {
         let payload = vec![Bytes::from_static(text.as_bytes())];
         let position = log.head().next(1, &payload);
-        Arc::new(Entry { position, payload, commands: 1, dialect: 2, trim: 0, elided: false })
+        Arc::new(Entry { position, payload, commands: 1, dialect: 2, trim: 0, elided: false, whole: vec![] })
     }
 
     fn filled(limit: usize) -> Log {
@@ -156,7 +157,12 @@ mod tests {
     fn tail_of(log: &Log) -> Vec<TailEntry> {
         let item = |seq| {
             let entry = log.get(seq).expect("kept");
-            TailEntry { position: entry.position, commands: 1, payload: Some(entry.payload[0].clone()) }
+            TailEntry {
+                position: entry.position,
+                commands: 1,
+                payload: Some(entry.payload[0].clone()),
+                whole: vec![],
+            }
         };
         (log.base().seq + 1..=log.head().seq).map(item).collect()
     }

@@ -3,6 +3,7 @@
 //! [`Group`] is told what happened and says what to do; it never waits, reads a clock or
 //! meets a socket. Payloads are opaque bytes to it.
 
+mod block;
 mod by_value;
 mod deadlines;
 mod effects;
@@ -13,7 +14,9 @@ mod pending;
 mod recovery;
 mod replica;
 mod rules;
+mod watch;
 
+pub use block::{Awaited, Block, Cancel};
 pub use by_value::{ByValue, Keys, Request};
 pub use deadlines::{Ends, Timed, UnixMs};
 pub use effects::{Answer, Cause, Effects, Note, Outgoing, Record, Reply, Surveyed};
@@ -24,6 +27,7 @@ pub use pending::{Access, Buckets, Burst, Submission};
 pub use recovery::Attachment;
 pub use replica::{ReplicaState, ReplicaView, StaleReason};
 pub use rules::SafetyRules;
+pub use watch::{Mark, Role, Transaction, Watch};
 
 use crate::rule::Mask;
 use bytes::Bytes;

@@ -4,8 +4,10 @@
 //! write waiting goes behind that write's stage, and a write behind such a read goes to a
 //! later stage. So sessions share entries without ever overtaking themselves.
 
+use super::block::Cancel;
 use super::deadlines::Timed;
 use super::effects::{Answer, Cause, Reply};
+use super::watch::Role;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -47,7 +49,7 @@ pub struct Burst {
     pub session: u32,
     /// The session's own number of this burst; comes back in the answer.
     pub ticket: u64,
-    /// How many commands the payload holds; at least 1.
+    /// How many commands the payload holds; at least 1, unless its role says otherwise.
     pub commands: u32,
     /// Reads or writes.
     pub access: Access,
@@ -55,7 +57,7 @@ pub struct Burst {
     pub plan: u16,
     /// Protocol version of the replies.
     pub dialect: u8,
-    /// A single command that must get its log-ordered stamp when it is numbered.
+    /// Some command of it must get its log-ordered stamp when it is numbered.
     pub stamp: bool,
     /// May touch any key: a read holds on everything, a write is seen by every read.
     pub everything: bool,
@@ -69,6 +71,8 @@ pub struct Burst {
     pub timed: Vec<Timed>,
     /// When it arrived, in monotonic microseconds.
     pub arrived_us: u64,
+    /// What it is beside a run of commands.
+    pub role: Role,
 }
 
 /// Bursts of several sessions, each session's in its own order.
@@ -76,6 +80,8 @@ pub struct Burst {
 pub struct Submission {
     /// The bursts.
     pub bursts: Vec<Burst>,
+    /// Of earlier bursts, those that wait no more; they come first.
+    pub cancels: Vec<Cancel>,
 }
 
 #[derive(Debug, Default)]
@@ -220,6 +226,18 @@ impl Pending {
         Some((self.first - 1, stage))
     }
 
+    /// Removes a write that is not numbered yet; `false` if there is none.
+    pub(super) fn remove(&mut self, session: u32, ticket: u64) -> bool {
+        for stage in &mut self.stages {
+            let wanted = |burst: &mut Burst| burst.session == session && burst.ticket == ticket;
+            if let Some(burst) = stage.writes.extract_if(.., wanted).next() {
+                self.bytes -= burst.payload.len();
+                return true;
+            }
+        }
+        false
+    }
+
     /// Removes what waited too long; `late` is asked for each burst.
     pub(super) fn expire(
         &mut self,
@@ -269,6 +287,7 @@ mod tests {
             buckets: Buckets::new(Arc::from([]), 0..0),
             timed: vec![],
             arrived_us: 0,
+            role: Role::Plain,
         }
     }
 

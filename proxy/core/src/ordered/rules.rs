@@ -35,6 +35,10 @@ pub struct SafetyRules {
     pub proven: bool,
     /// Keys end in the order of the log, not by the backends' clocks.
     pub expiry: bool,
+    /// A transaction is dropped when a bucket that it watches was touched since.
+    pub watch: bool,
+    /// It is also dropped when a number was given back since, for that number may belong to another write now.
+    pub given_back: bool,
 }
 
 impl SafetyRules {
@@ -56,5 +60,7 @@ impl SafetyRules {
         restored: true,
         proven: true,
         expiry: true,
+        watch: true,
+        given_back: true,
     };
 }

@@ -110,6 +110,7 @@ impl Client {
                 buckets: Buckets::new(buckets.clone(), first as u32..(first + commands) as u32),
                 timed,
                 arrived_us: now_us + delay_us,
+                role: quorate_core::ordered::Role::Plain,
             });
         }
         env.agenda.after(delay_us, Due::Submit { proxy: self.proxy, submission });
@@ -150,6 +151,10 @@ impl Client {
                     vec![End::Unknown; count]
                 }
             },
+            Reply::Changed => {
+                env.violate("nonsense", format!("client {}: no transaction was sent", self.index));
+                vec![End::Unknown; count]
+            }
             Reply::Refused(cause) => {
                 if matches!(cause, Cause::Fenced { .. }) {
                     self.proxy = usize::MAX;

@@ -30,7 +30,7 @@ const STALL_US: u64 = 100_000;
 struct NoStamp;
 
 impl Stamp for NoStamp {
-    fn stamp(&mut self, _: Now, command: &[u8], out: &mut BytesMut) {
+    fn stamp(&mut self, _: Now, command: &Bytes, out: &mut BytesMut) {
         out.extend_from_slice(command);
     }
 }

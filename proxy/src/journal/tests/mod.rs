@@ -156,14 +156,22 @@ impl Open {
 fn expect_equal(found: &Entry, entry: &Entry) {
     assert_eq!(found.position, entry.position);
     assert_eq!(found.payload.concat(), entry.payload.concat());
-    let rest = |entry: &Entry| (entry.commands, entry.dialect, entry.trim, entry.elided);
+    let rest = |entry: &Entry| (entry.commands, entry.dialect, entry.trim, entry.elided, entry.whole.clone());
     assert_eq!(rest(found), rest(entry));
 }
 
 /// An entry that follows `before`.
 fn entry(before: Position, epoch: u64, payload: Vec<Bytes>) -> Arc<Entry> {
     let position = before.next(epoch, &payload);
-    Arc::new(Entry { position, commands: payload.len() as u32, payload, dialect: 3, trim: 7, elided: false })
+    Arc::new(Entry {
+        position,
+        commands: payload.len() as u32,
+        payload,
+        dialect: 3,
+        trim: 7,
+        elided: false,
+        whole: vec![],
+    })
 }
 
 /// `count` entries that follow `before`, each with `size` bytes.

@@ -12,8 +12,12 @@ pub enum Carry {
     Deterministic,
     /// An entry of the log, after its relative times or choices were replaced by fixed ones.
     Rewritten(Rewrite),
+    /// An entry of the log as it is, which does not wait there; until something is there it is parked.
+    Waits(Waits),
     /// Answered by the proxy.
     Local(Local),
+    /// Part of a client's transaction.
+    Transaction(Step),
     /// Not carried.
     Refused(Refusal),
 }
@@ -132,12 +136,36 @@ named! {
 }
 
 named! {
+    /// For what a command waits.
+    Waits {
+        /// Something in a list.
+        List = "list",
+        /// Something in a sorted set.
+        SortedSet = "sorted-set",
+    }
+}
+
+named! {
+    /// What a command does to its session's transaction.
+    Step {
+        /// Begins one.
+        Multi = "multi",
+        /// Applies it.
+        Exec = "exec",
+        /// Ends it without applying it.
+        Discard = "discard",
+        /// Makes the next one depend on keys.
+        Watch = "watch",
+        /// Forgets what was watched.
+        Unwatch = "unwatch",
+    }
+}
+
+named! {
     /// Why a command is not carried.
     Refusal {
         /// Its effect must be taken from one replica and shipped to the others.
         LeaderFirst = "leader-first",
-        /// Client transactions.
-        Transaction = "transaction",
         /// It may wait.
         Blocking = "blocking",
         /// Scripts and functions.
@@ -191,7 +219,6 @@ impl Refusal {
     pub fn why(self) -> &'static str {
         match self {
             Refusal::LeaderFirst => "its effect may differ between replicas",
-            Refusal::Transaction => "transactions of clients are not ordered yet",
             Refusal::Blocking => "commands that wait cannot be an entry of the log",
             Refusal::Script => "the effect of a script may differ between replicas",
             Refusal::Admin => "it concerns one server; ask the backend itself",

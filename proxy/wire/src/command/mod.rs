@@ -13,8 +13,9 @@ mod slot;
 mod stamp;
 mod table;
 mod token;
+mod wait;
 
-pub use carry::{Carry, Filter, Local, Refusal, Rewrite, TimeLeft};
+pub use carry::{Carry, Filter, Local, Refusal, Rewrite, Step, TimeLeft, Waits};
 pub use classify::{classify, op_class};
 pub use error::CommandError;
 pub use flags::{Flags, Servers};
@@ -25,6 +26,7 @@ pub use rewrite::{Publication, Rewritten, publications, rewrite};
 pub use slot::{SLOTS, key_hash, slot};
 pub use stamp::StreamStamp;
 pub use table::all;
+pub use wait::block;
 
 use crate::resp::Args;
 use classify::Rule;

@@ -2,7 +2,9 @@
 //! are part of the binary, so a mistake in them is a mistake in the program: tests read them all.
 
 use super::classify::Rule;
-use super::{Carry, Command, Filter, Flags, KeySpec, Local, Movable, Refusal, Rewrite, Servers, TimeLeft};
+use super::{
+    Carry, Command, Filter, Flags, KeySpec, Local, Movable, Refusal, Rewrite, Servers, Step, TimeLeft, Waits,
+};
 use quorate_core::plan::OpClass;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -199,6 +201,8 @@ fn carry_of(text: &str) -> Option<Carry> {
         "deadline" => TimeLeft::parse(detail).map(Carry::Deadline),
         "rewrite" => Rewrite::parse(detail).map(Carry::Rewritten),
         "local" => Local::parse(detail).map(Carry::Local),
+        "waits" => Waits::parse(detail).map(Carry::Waits),
+        "transaction" => Step::parse(detail).map(Carry::Transaction),
         "refuse" => Refusal::parse(detail).map(Carry::Refused),
         _ => None,
     }

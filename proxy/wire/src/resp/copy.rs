@@ -7,7 +7,7 @@
 use super::transaction::Reserved;
 use super::value::Value;
 use super::{each_command, encode, expiry};
-use crate::command;
+use crate::command::{self, Carry};
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{ByValue, Keys, Position, Request, UnixMs};
 
@@ -31,12 +31,22 @@ impl ByValue for Copier {
             many => many.concat().into(),
         };
         each_command(&whole, |_, args| {
-            // What is no command was refused by every server.
-            if let Ok(known) = command::resolve(args) {
+            // What is no command was refused by every server. A transaction may hold reads, which touch nothing.
+            let Ok(known) = command::resolve(args) else { return };
+            if !matches!(command::classify(known, args), Carry::Read | Carry::Deadline(_)) {
                 command::keys(known, args, &mut |key| {
                     keys.insert(Bytes::copy_from_slice(key));
                 });
             }
+        })
+    }
+
+    fn named(&self, payload: &Bytes, keys: &mut Keys) -> bool {
+        each_command(payload, |_, args| {
+            let Ok(known) = command::resolve(args) else { return };
+            command::keys(known, args, &mut |key| {
+                keys.insert(Bytes::copy_from_slice(key));
+            });
         })
     }
 
@@ -125,5 +135,26 @@ impl Commands {
 
     fn finish(self) -> Request {
         Request { payload: self.bytes.freeze(), commands: self.count }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Among them is what the proxy itself asks for in a transaction, with keys that must never be copied.
+    #[test]
+    fn a_read_inside_a_transaction_touches_nothing() {
+        let reserved = Reserved::new("g");
+        let commands: [&[&[u8]]; 4] = [
+            &[b"SET", b"a", b"1"],
+            &[b"GET", b"b"],
+            &[b"EXISTS", reserved.position.as_bytes()],
+            &[b"COPY", b"c", b"d"],
+        ];
+        let payload = commands.map(encode::command_bytes).to_vec();
+        let mut keys = Keys::new();
+        assert!(Copier::new(reserved).touched(&payload, &mut keys));
+        assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["a", "c", "d"]);
     }
 }

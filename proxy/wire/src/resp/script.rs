@@ -98,7 +98,7 @@ mod tests {
         let payload = commands.iter().map(|args| encode::command_bytes(args)).collect();
         let position = Position { epoch: 1, seq: 5, hash: 0 };
         let commands = commands.len() as u32;
-        Arc::new(Entry { position, payload, commands, dialect: 2, trim, elided: false })
+        Arc::new(Entry { position, payload, commands, dialect: 2, trim, elided: false, whole: vec![] })
     }
 
     fn framer() -> Framer {

@@ -1,16 +1,23 @@
 //! The form in which an entry is kept in a backend's tail: a header line, then its commands.
 //!
 //! `EPOCH:SEQ:HASH COMMANDS\n` and the commands as sent, or `EPOCH:SEQ:HASH COMMANDS elided\n`
-//! when they were too large to keep.
+//! when they were too large to keep. `whole:FIRST-END,...` after the number names runs of commands that are applied
+//! together or not at all.
 
 use super::encode;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Entry, TailEntry};
+use std::ops::Range;
 
 /// The header line of an entry.
 pub fn header(entry: &Entry) -> String {
-    let mark = if entry.elided { " elided" } else { "" };
-    format!("{} {}{mark}\n", entry.position, entry.commands)
+    let mut line = format!("{} {}", entry.position, entry.commands);
+    for (i, run) in entry.whole.iter().enumerate() {
+        let before = if i == 0 { " whole:" } else { "," };
+        line.push_str(&format!("{before}{}-{}", run.start, run.end));
+    }
+    line.push_str(if entry.elided { " elided\n" } else { "\n" });
+    line
 }
 
 /// Appends the whole element of an entry, as an argument of a command.
@@ -31,12 +38,23 @@ pub fn parse(element: &Bytes) -> Option<TailEntry> {
     let mut words = line.split(' ');
     let position = words.next()?.parse().ok()?;
     let commands = words.next()?.parse().ok()?;
-    let payload = match words.next() {
+    let mut next = words.next();
+    let mut whole = Vec::new();
+    if let Some(list) = next.and_then(|word| word.strip_prefix("whole:")) {
+        whole = list.split(',').map(run).collect::<Option<_>>()?;
+        next = words.next();
+    }
+    let payload = match next {
         None => Some(element.slice(end + 1..)),
         Some("elided") => None,
         Some(_) => return None,
     };
-    Some(TailEntry { position, commands, payload })
+    Some(TailEntry { position, commands, payload, whole })
+}
+
+fn run(text: &str) -> Option<Range<u32>> {
+    let (first, end) = text.split_once('-')?;
+    Some(first.parse().ok()?..end.parse().ok()?)
 }
 
 #[cfg(test)]
@@ -47,7 +65,7 @@ mod tests {
     fn entry(elided: bool) -> Entry {
         let position = Position { epoch: 3, seq: 9, hash: 0xabc };
         let payload = vec![Bytes::from_static(b"*1\r\n$4\r\nINCR\r\n")];
-        Entry { position, payload, commands: 1, dialect: 2, trim: 0, elided }
+        Entry { position, payload, commands: 1, dialect: 2, trim: 0, elided, whole: vec![] }
     }
 
     #[test]
@@ -64,8 +82,19 @@ mod tests {
     }
 
     #[test]
+    fn what_belongs_together_is_stored_with_it() {
+        for elided in [false, true] {
+            let entry = Entry { whole: vec![0..2, 5..9], commands: 9, ..entry(elided) };
+            let read = parse(&header(&entry).into_bytes().into()).expect("valid");
+            assert_eq!((read.whole, read.commands), (vec![0..2, 5..9], 9));
+            assert_eq!(read.payload.is_none(), elided);
+        }
+    }
+
+    #[test]
     fn foreign_elements_are_not_believed() {
-        for bad in ["", "\n", "1:2:3 x\n", "1:2:3 1 what\n", "hello world\n", "1:2:3 1"] {
+        for bad in ["", "\n", "1:2:3 x\n", "1:2:3 1 what\n", "1:2:3 1 whole:1\n", "hello world\n", "1:2:3 1"]
+        {
             assert_eq!(parse(&Bytes::from_static(bad.as_bytes())), None, "{bad:?}");
         }
     }

@@ -400,6 +400,7 @@ mod tests {
             dialect: 2,
             trim,
             elided: false,
+            whole: vec![],
         })
     }
 
@@ -428,8 +429,15 @@ mod tests {
     fn large_payloads_are_shared_not_copied() {
         let big = Bytes::from(vec![b'x'; 1 << 20]);
         let position = Position { epoch: 1, seq: 1, hash: 0 };
-        let entry =
-            Entry { position, payload: vec![big.clone()], commands: 1, dialect: 2, trim: 0, elided: true };
+        let entry = Entry {
+            position,
+            payload: vec![big.clone()],
+            commands: 1,
+            dialect: 2,
+            trim: 0,
+            elided: true,
+            whole: vec![],
+        };
         let image = framer(true).frame(&[Arc::new(entry)]);
         assert!(image.iter().any(|part| part.as_ptr() == big.as_ptr()));
         assert!(image.iter().map(Bytes::len).sum::<usize>() < (1 << 20) + 1000, "elided from the tail");

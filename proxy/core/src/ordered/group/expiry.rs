@@ -8,6 +8,7 @@ use super::super::by_value::Keys;
 use super::super::deadlines::{Deadlines, Timed, UnixMs};
 use super::super::effects::{Answer, Cause, Reply};
 use super::super::pending::{Access, Buckets, Burst};
+use super::super::watch::Role;
 use super::super::{Effects, Now};
 use super::{Group, Phase};
 use bytes::Bytes;
@@ -120,7 +121,7 @@ impl Group {
             by_name |= mark.asked > 0;
         }
         let mut keys = Keys::new();
-        if by_name && self.by_value.touched(std::slice::from_ref(&burst.payload), &mut keys) {
+        if by_name && self.by_value.named(&burst.payload, &mut keys) {
             keys.retain(|key| !expiry.complete || expiry.deadlines.may_have_ended(key, past(now)));
         }
         let keys: Vec<Bytes> = keys.into_iter().collect();
@@ -149,6 +150,7 @@ impl Group {
             buckets: Buckets::new(buckets.as_slice().into(), 0..buckets.len() as u32),
             timed: Vec::new(),
             arrived_us: now.us,
+            role: Role::Plain,
         };
         let stage = self.pending.add_own(burst);
         let mut asked = Vec::with_capacity(keys.len());
@@ -177,7 +179,7 @@ impl Group {
         let Some(keys) = self.expiry.checks.remove(&answer.ticket) else { return };
         let deadlines = match &answer.reply {
             Reply::Done(bytes) => self.by_value.deadlines(bytes, keys.len()),
-            Reply::Refused(_) | Reply::Unknown(_) => None,
+            Reply::Changed | Reply::Refused(_) | Reply::Unknown(_) => None,
         };
         if deadlines.is_none() {
             self.expiry.not_before_us = now.us + PAUSE_US;

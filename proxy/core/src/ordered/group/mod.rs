@@ -4,6 +4,7 @@
 //! not be followed by one that is applied, and only waiting for the answer makes sure of that;
 //! see docs/decisions/0002-one-entry-in-flight.md. Natural batching pays for it.
 
+mod block;
 mod commit;
 mod expiry;
 mod in_sync;
@@ -14,6 +15,7 @@ mod replicas;
 mod requests;
 mod survey;
 mod time;
+mod watch;
 
 use super::by_value::ByValue;
 use super::effects::{Answer, Effects};
@@ -23,11 +25,12 @@ use super::pending::{Burst, Pending};
 use super::recovery::Attachment;
 use super::replica::{Hold, Replica, ReplicaView, mask};
 use super::rules::SafetyRules;
+use super::watch::Transaction;
 use super::{Event, Now};
 use crate::plan::Plan;
 use crate::quorum::covers;
 use crate::rule::{Mask, Rule};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use expiry::Expiry;
 pub use in_sync::Ack;
 use in_sync::InSync;
@@ -35,6 +38,7 @@ use mend::Mend;
 pub use record::{Journaling, Recorded};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Buckets of keys; two keys that share one only make a read wait longer than it must.
@@ -62,8 +66,8 @@ const BACKOFF_MAX_US: u64 = 2_000_000;
 
 /// Writes the log-ordered part of a command, for example the id of `XADD key *`.
 pub trait Stamp: Send {
-    /// Appends the command with its stamp to `out`. Stamps must grow from call to call.
-    fn stamp(&mut self, now: Now, command: &[u8], out: &mut BytesMut);
+    /// Appends the commands to `out`, with a stamp in each that wants one. Stamps must grow from call to call.
+    fn stamp(&mut self, now: Now, commands: &Bytes, out: &mut BytesMut);
 }
 
 /// What a group is made of.
@@ -205,6 +209,7 @@ struct Waiting {
     /// Its part of the entry's payload.
     bytes: usize,
     grows: bool,
+    transaction: Option<Arc<Transaction>>,
 }
 
 /// Few and nearly always one.
@@ -219,6 +224,8 @@ struct Open {
     votes: Votes,
     sent_to: Mask,
     refused_by: Mask,
+    /// Commands whose replies are not compared, by their place in the entry.
+    unlike: Vec<Range<u32>>,
 }
 
 /// A read that no replica could take yet.
@@ -256,6 +263,9 @@ pub struct Group {
     large: BTreeMap<usize, usize>,
     /// Last entry that may have touched any key.
     everywhere: (u64, u8),
+    /// How often numbers of entries were given back.
+    retractions: u64,
+    blocked: block::Blocked,
     pending: Pending,
     unrouted: Vec<Unrouted>,
     held: Vec<HeldRead>,
@@ -305,6 +315,8 @@ impl Group {
             buckets: vec![(0, 0); BUCKETS],
             large: BTreeMap::new(),
             everywhere: (0, 0),
+            retractions: 0,
+            blocked: block::Blocked::default(),
             pending: Pending::new(config.queue_bytes, config.entry_bytes, config.entry_commands),
             unrouted: Vec::new(),
             held: Vec::new(),
@@ -334,6 +346,7 @@ impl Group {
         self.config.epoch = epoch;
         self.config.expects_history = past.history;
         self.phase = Phase::Recovering;
+        self.retractions += 1;
         self.attachments.iter_mut().for_each(|attachment| *attachment = None);
         self.replicas.iter_mut().for_each(|replica| *replica = Replica::new());
         self.mends.iter_mut().for_each(|mend| *mend = None);
@@ -413,10 +426,11 @@ impl Group {
     /// What follows from the events, once for all of them.
     fn settle(&mut self, now: Now, fx: &mut Effects) {
         if matches!(self.phase, Phase::Fenced { .. } | Phase::Recovering) {
-            return;
+            return self.attend_waiters(now, fx);
         }
         self.adapt_in_sync(fx);
         self.advance(fx);
+        self.attend_waiters(now, fx);
         self.mend(now, fx);
         self.go_on_surveying(now, fx);
         self.number(now, fx);

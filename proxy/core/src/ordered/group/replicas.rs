@@ -9,8 +9,9 @@ use super::super::{Effects, Now};
 use super::{BACKOFF_MAX_US, BACKOFF_US, FEED_BYTES, FEED_ENTRIES, Group, Open, Phase, Votes, Waiting};
 use crate::rule::{Mask, Rule};
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 impl Group {
     pub(super) fn feed(&mut self, now: Now, fx: &mut Effects) {
@@ -122,10 +123,11 @@ impl Group {
     pub(super) fn barrier_entry(&mut self, fx: &mut Effects) {
         let position = self.log.head().next(self.config.epoch, &[]);
         let trim = self.trim(0);
-        let entry = Entry { position, payload: vec![], commands: 0, dialect: 2, trim, elided: false };
+        let entry =
+            Entry { position, payload: vec![], commands: 0, dialect: 2, trim, elided: false, whole: vec![] };
         self.barrier = position.seq;
         let waiting = Vec::new();
-        let open = Open { waiting, rules: 0, replies: None, votes: Vec::new(), sent_to: 0, refused_by: 0 };
+        let open = Open::new(waiting, 0);
         for rule in &mut self.rules {
             rule.committed = rule.committed.max(self.log.base().seq);
         }
@@ -236,7 +238,10 @@ impl Group {
     pub(super) fn record(&mut self, i: usize, seq: u64, replies: Replies, fx: &mut Effects) {
         let alone = self.replicas.len() == 1;
         let Some(open) = self.open_mut(seq) else { return };
-        if !alone && !replies.bytes.is_empty() && !vote(&mut open.votes, i, xxh3_64(&replies.bytes)) {
+        if !alone
+            && !replies.bytes.is_empty()
+            && !vote(&mut open.votes, i, fingerprint(&replies, &open.unlike))
+        {
             fx.notes.push(Note::Divergence { seq, replica: i });
             self.mend_minority(seq, fx);
         }
@@ -276,6 +281,7 @@ impl Group {
         }
         let Some(open) = self.open.pop_back() else { return };
         let entry = self.log.retract();
+        self.retractions += 1;
         if let Some(entry) = &entry {
             // What was cut stays cut; only the entry itself is no longer counted.
             self.tail.0 = self.tail.0.saturating_sub(1);
@@ -315,6 +321,24 @@ impl Group {
         replica.retry_at_us = 0;
         self.enter(i, ReplicaState::Down, fx);
     }
+}
+
+/// The hash of what must be the same in all replicas' replies.
+fn fingerprint(replies: &Replies, unlike: &[Range<u32>]) -> u64 {
+    if unlike.is_empty() {
+        return xxh3_64(&replies.bytes);
+    }
+    let mut hasher = Xxh3::new();
+    let mut next = 0;
+    let end = Range { start: replies.ends.len() as u32, end: 0 };
+    for skipped in unlike.iter().chain([&end]) {
+        let count = skipped.start.saturating_sub(next) as usize;
+        if count > 0 {
+            hasher.update(&replies.slice(next as usize, count).unwrap_or_default());
+        }
+        next = skipped.end;
+    }
+    hasher.digest()
 }
 
 /// Enters the hash of a replica's replies. `false` when some replica's is another.

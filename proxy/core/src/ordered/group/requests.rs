@@ -7,11 +7,13 @@ use super::super::{Effects, Now};
 use super::time::is_large;
 use super::{COPY_BYTES, Group, LARGE_BUCKETS, Open, Phase, TAIL_BYTES, TAIL_LONGEST, TAIL_SLACK, Waiting};
 use bytes::{Bytes, BytesMut};
+use std::ops::Range;
 use std::sync::Arc;
 
 impl Group {
     pub(super) fn submit(&mut self, submission: Submission, now: Now, fx: &mut Effects) {
         self.pending.keep_apart(self.replicas.iter().any(|replica| replica.backoff_us > 0));
+        submission.cancels.into_iter().for_each(|cancel| self.cancel(cancel, fx));
         for burst in submission.bursts {
             if let Phase::Fenced { by } = self.phase {
                 fx.answers.push(refused(&burst, Cause::Fenced { by }));
@@ -30,7 +32,9 @@ impl Group {
     fn place(&mut self, burst: Burst, least: u64, now: Now, fx: &mut Effects) {
         let own_writes_wait = self.config.rules.session_order && self.pending.writes_wait(burst.session);
         if burst.access == Access::Write {
-            self.pending.add_write(burst, least);
+            if self.block(&burst, fx) {
+                self.pending.add_write(burst, least);
+            }
         } else if own_writes_wait || self.pending.waits(least) {
             self.pending.add_read(burst, least);
         } else {
@@ -46,7 +50,8 @@ impl Group {
         }
         while self.phase == Phase::Serving && self.may_record() && self.meets_some_rule(self.idle()) {
             let Some((number, stage)) = self.pending.pop() else { break };
-            let Stage { writes, reads, .. } = stage;
+            let Stage { mut writes, reads, .. } = stage;
+            self.touch(&mut writes, now, fx);
             if !writes.is_empty() {
                 self.append(now, &writes, fx);
                 self.feed(now, fx);
@@ -64,21 +69,22 @@ impl Group {
             let rule = self.plans[usize::from(burst.plan)].rule;
             let Burst { session, ticket, commands, plan, arrived_us, grows, .. } = *burst;
             let bytes = burst.payload.len();
-            waiting.push(Waiting { session, ticket, first, commands, plan, rule, arrived_us, bytes, grows });
+            let transaction = burst.role.transaction().cloned();
+            waiting.push(Waiting {
+                session,
+                ticket,
+                first,
+                commands,
+                plan,
+                rule,
+                arrived_us,
+                bytes,
+                grows,
+                transaction,
+            });
             first += commands;
         }
         let payload = self.assemble(now, writes, &mut waiting);
-        let seq = self.log.head().seq + 1;
-        for (burst, waiting) in writes.iter().zip(&waiting) {
-            for bucket in burst.buckets.iter() {
-                self.buckets[bucket] = (seq, waiting.rule);
-            }
-            self.remember_large(burst);
-            if burst.everything {
-                self.everywhere = (seq, waiting.rule);
-            }
-            self.take_note(&burst.timed);
-        }
         let dialect = writes.first().map_or(2, |burst| burst.dialect);
         self.append_payload(payload, first, dialect, waiting, fx);
     }
@@ -93,11 +99,12 @@ impl Group {
     ) {
         let position = self.log.head().next(self.config.epoch, &payload);
         let rules = waiting.iter().fold(0, |rules, waiting| rules | 1 << waiting.rule);
-        let open = Open { waiting, rules, replies: None, votes: Vec::new(), sent_to: 0, refused_by: 0 };
+        let whole = wholes(&waiting);
+        let open = Open::new(waiting, rules);
         let bytes: usize = payload.iter().map(Bytes::len).sum();
         let elided = bytes > self.config.tail_payload;
         let trim = self.trim(if elided { 0 } else { bytes });
-        self.push(Entry { position, payload, commands, dialect, trim, elided }, open, fx);
+        self.push(Entry { position, payload, commands, dialect, trim, elided, whole }, open, fx);
     }
 
     /// Numbers again what was in an entry that was taken back, without what needs memory: others' need of it
@@ -122,7 +129,7 @@ impl Group {
         self.append_payload(payload, first, entry.dialect, spared, fx);
     }
 
-    fn remember_large(&mut self, burst: &Burst) {
+    pub(super) fn remember_large(&mut self, burst: &Burst) {
         if is_large(burst.payload.len()) && self.large.len() < LARGE_BUCKETS {
             burst.buckets.iter().for_each(|bucket| {
                 let known = self.large.entry(bucket).or_default();
@@ -195,4 +202,10 @@ impl Group {
         self.tail = (keep, sum);
         keep
     }
+}
+
+/// Where the transactions stand in their entry.
+fn wholes(waiting: &[Waiting]) -> Vec<Range<u32>> {
+    let transactions = waiting.iter().filter(|waiting| waiting.transaction.is_some());
+    transactions.map(|waiting| waiting.first..waiting.first + waiting.commands).collect()
 }

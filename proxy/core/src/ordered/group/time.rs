@@ -9,6 +9,7 @@ use super::{Group, HeldRead, Phase, READ_PATIENCE, SLOWEST, Unrouted};
 impl Group {
     pub(super) fn tick(&mut self, now: Now, fx: &mut Effects) {
         self.expire_requests(now, fx);
+        self.expire_waiters(now, fx);
         self.release_records(fx);
         if self.phase == Phase::Recovering {
             self.try_adopt(now, fx);
@@ -138,6 +139,7 @@ impl Group {
         let cause = Cause::Fenced { by };
         self.pending.refuse_all(&cause, &mut fx.answers);
         self.retractions_unknown(&cause, fx);
+        self.refuse_waiters(&cause, fx);
         fx.answers.extend(self.unrouted.drain(..).map(|u| refused(&u.burst, cause.clone())));
         fx.answers
             .extend(self.held.drain(..).map(|r| Answer { reply: Reply::Refused(cause.clone()), ..r.answer }));

@@ -31,7 +31,7 @@ impl World {
     }
 
     fn submit_all(&mut self, bursts: Vec<Burst>) {
-        self.step(Event::Submit(Submission { bursts }));
+        self.step(Event::Submit(Submission { bursts, cancels: vec![] }));
     }
 
     /// A write that gives `key` these deadlines, applied by everybody.

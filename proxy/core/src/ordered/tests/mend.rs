@@ -8,6 +8,7 @@ fn diverged(world: &World) -> (Position, Vec<TailEntry>) {
         position,
         commands: u32::from(!text.is_empty()),
         payload: Some(Bytes::from_static(text.as_bytes())),
+        whole: vec![],
     };
     let start = Position::default().next(1, &[]);
     assert!(world.group.holds(start));

@@ -1,10 +1,12 @@
 //! The exact effects of small histories.
 
+mod block;
 mod expiry;
 mod in_sync;
 mod mend;
 mod record;
 mod survey;
+mod watch;
 
 use super::*;
 use crate::plan::{Table, builtin_majority};
@@ -15,7 +17,7 @@ use std::sync::Arc;
 struct NoStamp;
 
 impl Stamp for NoStamp {
-    fn stamp(&mut self, _: Now, command: &[u8], out: &mut BytesMut) {
+    fn stamp(&mut self, _: Now, command: &Bytes, out: &mut BytesMut) {
         out.extend_from_slice(command);
     }
 }
@@ -28,6 +30,10 @@ impl ByValue for NoValues {
         keys.extend(payload.iter().flat_map(|part| part.split(|b| *b == b';')).map(Bytes::copy_from_slice));
         keys.remove(&b""[..]);
         true
+    }
+
+    fn named(&self, payload: &Bytes, keys: &mut Keys) -> bool {
+        self.touched(std::slice::from_ref(payload), keys)
     }
 
     fn fetch(&self, keys: &Keys) -> Request {
@@ -135,7 +141,7 @@ impl World {
 
     fn submit_payload(&mut self, session: u32, ticket: u64, access: Access, payload: Bytes) {
         let burst = self.burst(session, ticket, access, payload);
-        self.step(Event::Submit(Submission { bursts: vec![burst] }));
+        self.step(Event::Submit(Submission { bursts: vec![burst], cancels: vec![] }));
     }
 
     fn burst(&self, session: u32, ticket: u64, access: Access, payload: Bytes) -> Burst {
@@ -153,6 +159,7 @@ impl World {
             buckets: Buckets::new(Arc::from([7u16]), 0..1),
             timed: Vec::new(),
             arrived_us: self.now.us,
+            role: Role::Plain,
         }
     }
 
@@ -192,6 +199,7 @@ impl World {
         let text = |a: &Answer| match &a.reply {
             Reply::Done(bytes) => format!("{}/{} {}", a.session, a.ticket, String::from_utf8_lossy(bytes)),
             Reply::Refused(_) => format!("{}/{} refused", a.session, a.ticket),
+            Reply::Changed => format!("{}/{} changed", a.session, a.ticket),
             Reply::Unknown(_) => format!("{}/{} unknown", a.session, a.ticket),
         };
         self.fx.answers.drain(..).map(|a| text(&a)).collect()
@@ -411,7 +419,7 @@ fn what_needs_no_memory_is_not_refused_with_what_does() {
     };
     let bursts: Vec<Burst> =
         [(1, true), (2, false), (3, true), (4, false)].map(|(s, grows)| one(&world, s, grows)).into();
-    world.step(Event::Submit(Submission { bursts }));
+    world.step(Event::Submit(Submission { bursts, cancels: vec![] }));
     assert_eq!(world.sent(), to_all(3, "2=1/1;2/1;3/1;4/1;"));
     for replica in 0..3 {
         world.step(Event::Refused { replica, error: Bytes::from_static(b"OOM") });
@@ -425,7 +433,7 @@ fn what_needs_no_memory_is_not_refused_with_what_does() {
     assert_eq!(world.answers(), ["2/1 refused", "4/1 refused"]);
     assert!(world.sent().is_empty());
     let bursts = vec![one(&world, 5, true), one(&world, 6, false)];
-    world.step(Event::Submit(Submission { bursts }));
+    world.step(Event::Submit(Submission { bursts, cancels: vec![] }));
     assert_eq!(world.sent(), to_all(3, "2=5/1;"), "apart from now on");
     (0..3).for_each(|replica| world.apply(replica, &["+OK"]));
     assert_eq!(world.sent(), to_all(3, "3=6/1;"));
@@ -496,7 +504,9 @@ fn a_log_is_adopted_from_the_greatest_and_the_others_are_fed_from_its_tail() {
     let payload = Bytes::from_static(b"SET");
     let head = start.next(1, std::slice::from_ref(&payload));
     let items = [(start, Bytes::new()), (head, payload)];
-    let tail = items.map(|(position, p)| TailEntry { position, commands: 1, payload: Some(p) }).to_vec();
+    let tail = items
+        .map(|(position, p)| TailEntry { position, commands: 1, payload: Some(p), whole: vec![] })
+        .to_vec();
     let mut world = World::unattached(3, |config| config.epoch = 2);
     world.attach(0, Some(start));
     world.step(Event::Attached {

@@ -1,0 +1,176 @@
+//! Who waits, and when each is tried.
+
+use super::*;
+
+fn waits(world: &World, session: u32, keys: &[u16], until_us: Option<u64>) -> Burst {
+    let awaited = |key: &u16| Awaited { bucket: *key, identity: 1 };
+    let block = Block {
+        keys: keys.iter().map(awaited).collect(),
+        until_us,
+        empty: &[b"nil"],
+        late: Bytes::from_static(b"late"),
+    };
+    Burst { role: Role::Block(Arc::new(block)), ..pushes(world, session, keys) }
+}
+
+fn pushes(world: &World, session: u32, keys: &[u16]) -> Burst {
+    let buckets = Buckets::new(Arc::from(keys), 0..keys.len() as u32);
+    Burst { buckets, ..world.burst(session, 1, Access::Write, Bytes::from(format!("{session};"))) }
+}
+
+fn submit(world: &mut World, bursts: Vec<Burst>) {
+    world.step(Event::Submit(Submission { bursts, cancels: vec![] }));
+}
+
+fn cancel(world: &mut World, session: u32, reply: Option<&'static str>) {
+    let cancel = Cancel { session, ticket: 1, reply: reply.map(Bytes::from) };
+    world.step(Event::Submit(Submission { bursts: vec![], cancels: vec![cancel] }));
+}
+
+fn settle(world: &mut World, replies: &[&str]) {
+    (0..3).for_each(|replica| world.apply(replica, replies));
+}
+
+/// Sessions that wait for key 5, parked in this order.
+fn parked(sessions: &[u32], until_us: Option<u64>) -> World {
+    let mut world = World::serving(3);
+    for session in sessions {
+        let burst = waits(&world, *session, &[5], until_us);
+        submit(&mut world, vec![burst]);
+        if *session == sessions[0] {
+            assert_eq!(world.sent(), to_all(3, &format!("2={session};")));
+            settle(&mut world, &["nil"]);
+        }
+    }
+    assert!(world.sent().is_empty(), "behind others nobody is tried");
+    assert!(world.answers().is_empty());
+    world
+}
+
+#[test]
+fn the_longest_waiter_is_tried_in_the_entry_of_the_write_and_then_the_next() {
+    let mut world = parked(&[1, 2, 3], None);
+    let burst = pushes(&world, 9, &[5]);
+    submit(&mut world, vec![burst]);
+    assert_eq!(world.sent(), to_all(3, "3=9;1;"));
+    settle(&mut world, &["+OK", "one"]);
+    assert_eq!(world.answers(), ["9/1 +OK", "1/1 one"]);
+    assert!(world.sent().contains(&(0, "4=2;".into())), "there may be more");
+    settle(&mut world, &["nil"]);
+    assert!(world.sent().is_empty() && world.answers().is_empty(), "there was not");
+    let burst = pushes(&world, 9, &[6]);
+    submit(&mut world, vec![burst]);
+    assert_eq!(world.sent(), to_all(3, "5=9;"), "another key");
+}
+
+#[test]
+fn a_write_while_a_try_is_under_way_is_not_missed() {
+    let mut world = World::serving(3);
+    let burst = waits(&world, 1, &[5], None);
+    submit(&mut world, vec![burst]);
+    let burst = pushes(&world, 9, &[5]);
+    submit(&mut world, vec![burst]);
+    settle(&mut world, &["nil"]);
+    assert!(world.sent().contains(&(0, "3=9;1;".into())));
+    settle(&mut world, &["+OK", "one"]);
+    assert_eq!(world.answers(), ["9/1 +OK", "1/1 one"]);
+}
+
+#[test]
+fn time_ends_and_so_does_patience() {
+    let mut world = parked(&[1, 2], Some(50_000));
+    world.wait(51);
+    let mut answers = world.answers();
+    answers.sort();
+    assert_eq!(answers, ["1/1 late", "2/1 late"]);
+    let mut world = parked(&[1, 2, 3], None);
+    cancel(&mut world, 1, None);
+    cancel(&mut world, 2, Some("stopped"));
+    assert_eq!(world.answers(), ["2/1 stopped"]);
+    let burst = pushes(&world, 9, &[5]);
+    submit(&mut world, vec![burst]);
+    assert_eq!(world.sent(), to_all(3, "3=9;3;"));
+}
+
+#[test]
+fn who_leaves_while_a_try_waits_to_be_numbered_takes_nothing() {
+    let mut world = World::serving(3);
+    world.write(8, 1);
+    let burst = waits(&world, 1, &[5], None);
+    submit(&mut world, vec![burst]);
+    cancel(&mut world, 1, None);
+    world.sent();
+    settle(&mut world, &["+OK"]);
+    assert!(world.sent().is_empty());
+}
+
+#[test]
+fn who_waits_stays_parked_without_a_quorum_and_ends_with_the_owner() {
+    let mut world = parked(&[1, 2], None);
+    world.step(Event::Disconnected { replica: 0 });
+    world.step(Event::Disconnected { replica: 1 });
+    world.wait(5000);
+    assert!(world.answers().is_empty());
+    world.step(Event::Fenced { by: 9 });
+    let mut answers = world.answers();
+    answers.sort();
+    assert_eq!(answers, ["1/1 refused", "2/1 refused"]);
+}
+
+#[test]
+fn a_first_try_that_is_refused_or_unknown_is_told() {
+    let mut world = World::serving(3);
+    let burst = waits(&world, 1, &[5], None);
+    submit(&mut world, vec![burst]);
+    world.step(Event::Disconnected { replica: 0 });
+    world.step(Event::Disconnected { replica: 1 });
+    let burst = waits(&world, 2, &[6], None);
+    submit(&mut world, vec![burst]);
+    world.wait(2001);
+    let mut answers = world.answers();
+    answers.sort();
+    assert_eq!(
+        answers,
+        ["1/1 unknown", "2/1 refused"],
+        "an element may have been taken: that is not kept silent"
+    );
+}
+
+#[test]
+fn a_later_try_that_is_refused_is_made_again() {
+    let mut world = World::serving(3);
+    let burst = Burst { dialect: 3, ..waits(&world, 1, &[5], None) };
+    submit(&mut world, vec![burst]);
+    settle(&mut world, &["nil"]);
+    let burst = pushes(&world, 9, &[5]);
+    submit(&mut world, vec![burst]);
+    let sent = world.sent();
+    assert!(sent.contains(&(0, "3=9;".into())), "of another protocol it cannot share the entry: {sent:?}");
+    world.step(Event::Disconnected { replica: 0 });
+    world.step(Event::Disconnected { replica: 1 });
+    world.apply(2, &["+OK"]);
+    world.wait(2001);
+    assert_eq!(world.answers(), ["9/1 unknown"]);
+    let head = world.group.head();
+    world.attach(0, Some(head));
+    world.wait(10);
+    let sent = world.sent();
+    assert!(sent.contains(&(0, "4=1;".into())), "{sent:?}");
+    world.apply(0, &["one"]);
+    world.apply(2, &["one"]);
+    assert_eq!(world.answers(), ["1/1 one"]);
+}
+
+#[test]
+fn an_error_is_told_at_the_first_try_only() {
+    let mut world = World::serving(3);
+    let burst = waits(&world, 1, &[5], None);
+    submit(&mut world, vec![burst]);
+    settle(&mut world, &["-WRONGTYPE"]);
+    assert_eq!(world.answers(), ["1/1 -WRONGTYPE"]);
+    let mut world = parked(&[1], None);
+    let burst = pushes(&world, 9, &[5]);
+    submit(&mut world, vec![burst]);
+    settle(&mut world, &["+OK", "-WRONGTYPE"]);
+    assert_eq!(world.answers(), ["9/1 +OK"]);
+}

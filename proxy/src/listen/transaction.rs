@@ -1,0 +1,435 @@
+//! Clients' transactions: what a session queues after MULTI, and the one burst that EXEC makes of it.
+//!
+//! Commands are queued as they came and made ready at EXEC, so that relative times count from there. What is wrong
+//! with one is said when it is queued, as Redis does; then nothing of the transaction is ever applied.
+
+use super::burst::{Kind, Payload};
+use super::filter::{Exec, Facts, Part, RANDOM_TRIES, Shape};
+use super::local;
+use super::request::{OWN_KEYS, filtered_payload, reaches_reserved};
+use super::session::Session;
+use crate::memory::{OUT_OF_MEMORY, Pressure};
+use crate::worker::Worker;
+use bytes::{Bytes, BytesMut};
+use quorate_core::ordered::{Access, Ends, Mark, Role, Timed, Transaction, Watch};
+use quorate_core::plan::OpClass;
+use quorate_wire::command::{self, Carry, Command, Filter, Flags, Local, Rewrite, Rewritten, Step};
+use quorate_wire::resp::transaction::RESERVED_PREFIX;
+use quorate_wire::resp::{Args, each_command, encode};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What one transaction may hold. A single command may be as large as the listener allows.
+const MAX_COMMANDS: usize = 1 << 16;
+const MAX_BYTES: usize = 64 << 20;
+
+const OK: Bytes = Bytes::from_static(b"+OK\r\n");
+
+/// A session's transaction.
+#[derive(Debug, Default)]
+pub struct Pending {
+    queue: Option<Box<Queue>>,
+    watches: Vec<Watch>,
+    /// Buckets of `watches`: whatever is there is watched since its first watch.
+    watched: BTreeSet<u16>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    /// The plan of transactions as such.
+    plan: u16,
+    items: Vec<Item>,
+    bytes: usize,
+    /// What replicas will be asked, in commands: for some answers they are asked more than once.
+    commands: usize,
+    /// A command could not be queued.
+    spoilt: bool,
+}
+
+#[derive(Debug)]
+struct Item {
+    command: &'static Command,
+    carry: Carry,
+    /// `None` for what the proxy answers itself.
+    plan: Option<u16>,
+    raw: Bytes,
+}
+
+impl Pending {
+    /// After MULTI?
+    pub fn is_open(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// A command was wrong: EXEC will say so.
+    pub fn spoil(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.spoilt = true;
+            queue.items.clear();
+        }
+    }
+
+    /// Forgets what was watched, and gives it.
+    fn unwatch(&mut self) -> Vec<Watch> {
+        self.watched.clear();
+        std::mem::take(&mut self.watches)
+    }
+
+    /// Queues a command. The error is for the client.
+    fn push(&mut self, item: Item) -> Result<(), Cow<'static, str>> {
+        let Some(queue) = &mut self.queue else { return Ok(()) };
+        let bytes = queue.bytes + item.raw.len();
+        let commands = queue.commands + weight(item.command.filter);
+        if commands > MAX_COMMANDS || (bytes > MAX_BYTES && !queue.items.is_empty()) {
+            return Err(format!(
+                "ERR this transaction is too large: the limit is {MAX_COMMANDS} commands and {MAX_BYTES} bytes"
+            )
+            .into());
+        }
+        // Of a transaction that cannot be applied nothing is kept.
+        if !queue.spoilt {
+            (queue.bytes, queue.commands) = (bytes, commands);
+            queue.items.push(item);
+        }
+        Ok(())
+    }
+}
+
+/// What EXEC asks for, as it is put together.
+#[derive(Debug, Default)]
+struct Draft {
+    payload: BytesMut,
+    commands: u32,
+    elements: usize,
+    parts: Vec<Part>,
+    reads: Vec<std::ops::Range<u32>>,
+    read_buckets: Vec<u16>,
+    write_buckets: Vec<u16>,
+    read_plans: Vec<u16>,
+    write_plans: Vec<u16>,
+    reads_everything: bool,
+    writes_everything: bool,
+    grows: bool,
+    stamp: bool,
+    timed: Vec<Timed>,
+}
+
+impl Draft {
+    fn own(&mut self, reply: Bytes) {
+        self.elements += 1;
+        self.parts.push(Part::Own(reply));
+    }
+
+    /// `commands` replies of a replica make the next element, in this shape.
+    fn replies(&mut self, commands: u32, shape: Shape) {
+        self.elements += 1;
+        self.commands += commands;
+        match (self.parts.last_mut(), shape) {
+            (Some(Part::Replies(count)), Shape::AsIs) => *count += 1,
+            (_, Shape::AsIs) => self.parts.push(Part::Replies(1)),
+            (_, shape) => self.parts.push(Part::Shaped { commands, shape }),
+        }
+    }
+
+    fn touch(&mut self, item: &Item, args: Args, access: Access) {
+        let mut keys = 0;
+        let buckets = match access {
+            Access::Read => &mut self.read_buckets,
+            Access::Write => &mut self.write_buckets,
+        };
+        command::keys(item.command, args, &mut |key| {
+            buckets.push(command::key_hash(key) as u16);
+            keys += 1;
+        });
+        let everything = keys == 0 || command::op_class(item.command, args) == OpClass::Scan;
+        match access {
+            Access::Read => self.reads_everything |= everything,
+            Access::Write => self.writes_everything |= everything,
+        }
+        let plans = if access == Access::Read { &mut self.read_plans } else { &mut self.write_plans };
+        plans.extend(item.plan);
+        self.grows |= item.command.flags.has(Flags::DENYOOM);
+    }
+}
+
+impl Worker {
+    /// MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+    pub(super) fn transact(&self, s: &mut Session, step: Step, command: &'static Command, args: Args) {
+        match step {
+            Step::Exec => return self.exec(s),
+            Step::Watch if !s.transaction.is_open() => return self.watch_keys(s, command, args),
+            _ => self.counters.local(),
+        }
+        match (step, s.transaction.is_open()) {
+            (Step::Multi, true) => s.error("ERR MULTI calls can not be nested"),
+            (Step::Multi, false) => match self.plan(s, command, OpClass::Transaction, args) {
+                Ok(plan) => {
+                    let queue = Queue { plan, items: Vec::new(), bytes: 0, commands: 0, spoilt: false };
+                    s.transaction.queue = Some(Box::new(queue));
+                    s.answer(OK);
+                }
+                Err(message) => s.error(&message),
+            },
+            (Step::Discard, false) => s.error("ERR DISCARD without MULTI"),
+            (Step::Discard, true) => {
+                s.transaction = Pending::default();
+                s.answer(OK);
+            }
+            (Step::Watch | Step::Exec, _) => s.error("ERR WATCH inside MULTI is not allowed"),
+            (Step::Unwatch, _) => {
+                s.transaction.unwatch();
+                s.answer(OK);
+            }
+        }
+    }
+
+    fn watch_keys(&self, s: &mut Session, command: &'static Command, args: Args) {
+        let class = command::op_class(command, args);
+        self.counters.request(class);
+        if args.from(1).any(|key| key.starts_with(RESERVED_PREFIX)) {
+            return s.error(OWN_KEYS);
+        }
+        let plan = match self.plan(s, command, class, args) {
+            Ok(plan) => plan,
+            Err(message) => return s.error(&message),
+        };
+        let buckets = args.from(1).map(|key| command::key_hash(key) as u16);
+        let fresh: Vec<u16> = buckets.filter(|bucket| s.transaction.watched.insert(*bucket)).collect();
+        if fresh.is_empty() {
+            return s.answer(OK);
+        }
+        let mark = Arc::new(Mark::default());
+        s.transaction.watches.push(Watch { mark: mark.clone(), buckets: fresh.into() });
+        let kind = kind(Access::Read, plan, s.dialect);
+        let ticket = s.wait(self.now_us(), Shape::AsIs);
+        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        outbox.begin_as(s.number, ticket, kind, 1, Payload::Own(OK), Role::Watch(mark));
+        s.open_burst = None;
+        self.schedule();
+    }
+
+    /// Takes a command between MULTI and EXEC.
+    pub(super) fn queue(
+        &self,
+        s: &mut Session,
+        command: &'static Command,
+        carry: Carry,
+        args: Args,
+        raw: &[u8],
+        own: Option<&Bytes>,
+    ) {
+        let admitted = self.admit(s, command, carry, args).and_then(|plan| {
+            let raw = own.cloned().unwrap_or_else(|| Bytes::copy_from_slice(raw));
+            s.transaction.push(Item { command, carry, plan, raw })
+        });
+        match admitted {
+            Ok(()) => s.answer(Bytes::from_static(b"+QUEUED\r\n")),
+            Err(message) => {
+                s.transaction.spoil();
+                s.error(&message);
+            }
+        }
+    }
+
+    /// May this command be part of a transaction, and by which plan? The error is for the client.
+    fn admit(
+        &self,
+        s: &Session,
+        command: &'static Command,
+        carry: Carry,
+        args: Args,
+    ) -> Result<Option<u16>, Cow<'static, str>> {
+        if command.flags.has(Flags::NO_MULTI) {
+            return Err("ERR Command not allowed inside a transaction".into());
+        }
+        if let Carry::Refused(why) = carry {
+            self.counters.not_carried();
+            return Err(why.message(&args[0]).into());
+        }
+        match carry {
+            Carry::Local(Local::Hello) if changes_dialect(s, args) => {
+                return Err("ERR HELLO inside MULTI cannot change the protocol: one entry has one".into());
+            }
+            // Its confirmations are no elements of an array.
+            Carry::Local(Local::Subscribe | Local::Monitor) => {
+                return Err("ERR Command not allowed inside a transaction".into());
+            }
+            Carry::Local(what) if !matches!(what, Local::Command | Local::Info) => return Ok(None),
+            Carry::Transaction(_) => return Ok(None),
+            _ => {}
+        }
+        let group = &self.groups[s.port.group.index];
+        let grows = command.flags.has(Flags::DENYOOM);
+        if grows && group.shared.memory.pressure() == Pressure::Full {
+            group.shared.memory.count_refusal();
+            return Err(OUT_OF_MEMORY.into());
+        }
+        let mut reserved = reaches_reserved(command, args);
+        command::keys(command, args, &mut |key| reserved |= key.starts_with(RESERVED_PREFIX));
+        if reserved {
+            return Err(OWN_KEYS.into());
+        }
+        let class = match command.filter {
+            Filter::None => command::op_class(command, args),
+            _ => OpClass::Read,
+        };
+        Ok(Some(self.plan(s, command, class, args)?))
+    }
+
+    fn exec(&self, s: &mut Session) {
+        let Some(queue) = s.transaction.queue.take() else { return s.error("ERR EXEC without MULTI") };
+        let watches = s.transaction.unwatch();
+        if queue.spoilt {
+            return s.error("EXECABORT Transaction discarded because of previous errors.");
+        }
+        let mut draft = Draft::default();
+        for item in &queue.items {
+            each_command(&item.raw, |raw, args| self.add(s, item, &raw, args, &mut draft));
+        }
+        self.counters.request(OpClass::Transaction);
+        let exec =
+            Exec { elements: draft.elements, parts: std::mem::take(&mut draft.parts), dialect: s.dialect };
+        if draft.commands == 0 && watches.is_empty() {
+            let group = s.port.group.clone();
+            let facts = Facts { unix_ms: self.unix_ms(), hub: &group.hub };
+            return s.answer(exec.assemble(&Bytes::new(), facts));
+        }
+        let access = if draft.write_plans.is_empty() { Access::Read } else { Access::Write };
+        let plan = self.plan_of(s, &queue, &draft, access);
+        self.send(s, draft, Kind { plan, ..kind(access, plan, s.dialect) }, watches, exec);
+    }
+
+    fn send(&self, s: &mut Session, draft: Draft, kind: Kind, watches: Vec<Watch>, exec: Exec) {
+        let writes = kind.access == Access::Write;
+        let everything = if writes { draft.writes_everything } else { draft.reads_everything };
+        let kind = Kind { stamp: draft.stamp, everything, grows: draft.grows, ..kind };
+        let unlike = if writes { draft.reads } else { Vec::new() };
+        let role = Role::Transaction(Arc::new(Transaction { watches, unlike }));
+        let ticket = s.wait(self.now_us(), Shape::Exec(Box::new(exec)));
+        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        // What an entry only reads, it does not touch.
+        let buckets = if writes { draft.write_buckets } else { draft.read_buckets };
+        buckets.into_iter().for_each(|bucket| outbox.bucket(bucket));
+        draft.timed.into_iter().for_each(|timed| outbox.timed(timed));
+        let payload = Payload::Own(draft.payload.freeze());
+        outbox.begin_as(s.number, ticket, kind, draft.commands, payload, role);
+        s.open_burst = None;
+        self.schedule();
+    }
+
+    /// Makes one queued command ready.
+    fn add(&self, s: &mut Session, item: &Item, raw: &[u8], args: Args, draft: &mut Draft) {
+        let first = draft.commands;
+        match item.carry {
+            Carry::Transaction(_) => draft.own(OK),
+            Carry::Local(Local::Info) => {
+                draft.touch(item, args, Access::Read);
+                draft.payload.extend_from_slice(raw);
+                draft.replies(1, Shape::Info(local::info_lines(self, s).into_boxed_str()));
+                draft.reads.push(first..draft.commands);
+            }
+            Carry::Read | Carry::Local(Local::Command) => {
+                draft.touch(item, args, Access::Read);
+                let commands = filtered_payload(s, item.command.filter, raw, &mut draft.payload);
+                let shape = match item.command.filter {
+                    Filter::None => Shape::AsIs,
+                    filter => Shape::Hide(filter),
+                };
+                draft.replies(commands, shape);
+                draft.reads.push(first..draft.commands);
+            }
+            Carry::Local(what) => {
+                self.counters.local();
+                let reply = s.captured(|s| local::answer(self, s, what, item.command, args));
+                draft.own(reply);
+            }
+            Carry::Deadline(kind) => {
+                draft.touch(item, args, Access::Read);
+                draft.payload.extend_from_slice(&encode::command_bytes(&[b"PEXPIRETIME", &args[1]]));
+                draft.replies(1, Shape::Deadline(kind));
+                draft.reads.push(first..draft.commands);
+            }
+            Carry::Rewritten(kind @ (Rewrite::Publish | Rewrite::Spublish)) => {
+                // It touches no key, so no read waits for it.
+                draft.write_plans.extend(item.plan);
+                command::rewrite(kind, args, self.unix_ms()).encode(args, &mut draft.payload);
+                s.port.group.hub.published.fetch_add(1, Relaxed);
+                let (sharded, channel) = (kind == Rewrite::Spublish, Bytes::copy_from_slice(&args[1]));
+                draft.replies(1, Shape::Published { sharded, channel });
+            }
+            // Inside a transaction nothing waits.
+            Carry::Deterministic | Carry::Waits(_) | Carry::Rewritten(_) | Carry::Refused(_) => {
+                draft.touch(item, args, Access::Write);
+                self.rewrite_into(item, raw, args, draft);
+                draft.replies(1, Shape::AsIs);
+            }
+        }
+    }
+
+    fn rewrite_into(&self, item: &Item, raw: &[u8], args: Args, draft: &mut Draft) {
+        let command = item.command;
+        let rewritten = match item.carry {
+            Carry::Rewritten(kind) => command::rewrite(kind, args, self.unix_ms()),
+            _ => Rewritten::AsIs,
+        };
+        draft.stamp |= matches!(rewritten, Rewritten::Stream { .. });
+        match rewritten {
+            Rewritten::AsIs => draft.payload.extend_from_slice(raw),
+            Rewritten::Moves => {
+                draft.payload.extend_from_slice(raw);
+                draft.timed.push(Timed { key: args[2].into(), ends: Ends::Like(args[1].into()) });
+            }
+            rewritten => {
+                rewritten.encode(args, &mut draft.payload);
+                if let Rewritten::Timed { at, .. } = rewritten {
+                    command::keys(command, args, &mut |key| {
+                        draft.timed.push(Timed { key: key.into(), ends: Ends::At(at) });
+                    });
+                }
+            }
+        }
+    }
+
+    /// The plan of the whole: of those of its writes, and of transactions as such, the one that waits for most.
+    fn plan_of(&self, s: &Session, queue: &Queue, draft: &Draft, access: Access) -> u16 {
+        let plans = match access {
+            Access::Read => return draft.read_plans.first().copied().unwrap_or(queue.plan),
+            Access::Write => &draft.write_plans,
+        };
+        if plans.iter().all(|plan| *plan == queue.plan) {
+            return queue.plan;
+        }
+        let distinct: BTreeSet<u16> = plans.iter().copied().chain([queue.plan]).collect();
+        let group = &self.groups[s.port.group.index];
+        let mut routing = group.routing.borrow_mut();
+        let routing = routing.load();
+        let fewest = |number: &u16| {
+            let outcome = routing.numbers.iter().position(|known| known == number);
+            let plan = outcome.and_then(|outcome| routing.table.plan(outcome as u16));
+            plan.map_or(0, |plan| plan.write.fewest())
+        };
+        distinct.into_iter().max_by_key(fewest).unwrap_or(queue.plan)
+    }
+}
+
+/// How many commands replicas are asked for one.
+fn weight(filter: Filter) -> usize {
+    match filter {
+        Filter::RandomKey => RANDOM_TRIES,
+        Filter::DbSize => 2,
+        Filter::None | Filter::Keys | Filter::Scan => 1,
+    }
+}
+
+fn kind(access: Access, plan: u16, dialect: u8) -> Kind {
+    Kind { access, plan, dialect, stamp: false, everything: false, grows: false, apart: false }
+}
+
+/// Does this HELLO ask for another protocol than the session's?
+fn changes_dialect(s: &Session, args: Args) -> bool {
+    let version = args.get(1).and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
+    // Whatever else is an error, and changes nothing.
+    version.is_some_and(|version| (2..=3).contains(&version) && version != i64::from(s.dialect))
+}

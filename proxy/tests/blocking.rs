@@ -1,0 +1,209 @@
+//! Guards against waiters that are forgotten, overtaken, served twice, or served after they left: compared with a bare
+//! Redis, by the thousand, and while a backend dies.
+
+mod harness;
+
+use harness::{Client, Cluster, Kind, LONG, Server, Setup, Value, lines, wait_until};
+use std::collections::BTreeSet;
+use std::thread;
+
+/// Each is one session that never has to wait for another; replies must be the same byte for byte.
+const SCRIPTS: &[&[&str]] = &[
+    &[
+        "RPUSH l a b c d",
+        "BLPOP l 0",
+        "BRPOP l 0",
+        "BLPOP no l 0",
+        "BLMPOP 0 2 no l LEFT COUNT 5",
+        "EXISTS l",
+    ],
+    &["ZADD z 1 a 2.5 b 3 c", "BZPOPMIN z 0", "BZPOPMAX no z 0", "BZMPOP 0 1 z MIN COUNT 3", "EXISTS z"],
+    &["RPUSH l a b", "BLMOVE l d LEFT RIGHT 0", "BRPOPLPUSH l d 0", "LRANGE d 0 -1", "DEL d"],
+    &["BLPOP no 0.01", "BRPOP no no2 0.01", "BLMPOP 0.01 1 no LEFT", "BLMOVE no d LEFT LEFT 0.01"],
+    &["BRPOPLPUSH no d 0.01", "BZPOPMIN no 0.01", "BZPOPMAX no 0.01", "BZMPOP 0.01 1 no MAX", "PING"],
+    &[
+        "BLPOP no -1",
+        "BLPOP no x",
+        "BLPOP no 1e400",
+        "BLPOP no nan",
+        "BLMPOP x 1 no LEFT",
+        "BLPOP no",
+        "BLPOP",
+    ],
+    &["SET s 1", "BLPOP s 0", "BLPOP no s 0", "BZPOPMIN s 0", "DEL s"],
+    &["BLMPOP 0 0 l LEFT", "BLMPOP 0 x l LEFT", "BLMPOP 0 1 l SIDE", "BZMPOP 0 1 z MIN COUNT 0"],
+    &["MULTI", "BLPOP no 0", "BLMOVE no d LEFT LEFT 0", "RPUSH l x", "BLPOP l 0", "BZPOPMIN no 0", "EXEC"],
+];
+
+#[test]
+fn replies_are_those_of_redis() {
+    let cluster = Cluster::usual();
+    let server = Server::start(Kind::Redis);
+    for dialect in ["2", "3"] {
+        for script in SCRIPTS {
+            for pipelined in [false, true] {
+                let play = |mut client: Client| -> Vec<Value> {
+                    client.ok(&format!("HELLO {dialect}"));
+                    match pipelined {
+                        true => client.pipeline(&lines(script), script.len()),
+                        false => script.iter().map(|line| client.line(line)).collect(),
+                    }
+                };
+                let (bare, proxied) = (play(server.client()), play(cluster.client()));
+                assert_eq!(bare, proxied, "{script:?} as RESP{dialect}, pipelined: {pipelined}");
+            }
+        }
+    }
+    cluster.assert_equal();
+    assert_eq!(cluster.proxy.metric("quorate_divergences_total"), 0.0);
+}
+
+/// A client that waits, once the proxy knows of it.
+fn waiting(cluster: &Cluster, line: &str) -> Client {
+    let mut client = cluster.client();
+    let before = waited(cluster);
+    client.send(&lines(&[line])).expect("it can be sent");
+    wait_until("the proxy has ordered the try", LONG, || waited(cluster) > before);
+    client
+}
+
+/// Requests that may wait, so far.
+fn waited(cluster: &Cluster) -> u64 {
+    let (_, page) = cluster.proxy.page("/metrics");
+    let samples = page
+        .lines()
+        .filter(|line| line.starts_with("quorate_requests_total") && line.contains("class=\"blocking\""));
+    samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn the_longest_waiter_is_served_first() {
+    let cluster = Cluster::usual();
+    let mut waiters: Vec<Client> = (0..5).map(|_| waiting(&cluster, "BLPOP other l 0")).collect();
+    let mut client = cluster.client();
+    client.ok("RPUSH l 0");
+    client.ok("RPUSH l 1 2 3");
+    client.ok("RPUSH l 4 5");
+    for (i, waiter) in waiters.iter_mut().enumerate() {
+        assert_eq!(waiter.read().expect("served").strings(), ["l".to_string(), i.to_string()]);
+    }
+    assert_eq!(client.ok("LRANGE l 0 -1").strings(), ["5"]);
+    cluster.assert_equal();
+}
+
+#[test]
+fn who_left_takes_nothing() {
+    let cluster = Cluster::usual();
+    let mut client = cluster.client();
+    let mut killed = cluster.client();
+    let id = killed.ok("CLIENT ID").number();
+    let before = waited(&cluster);
+    killed.send(&lines(&["BLPOP l 0"])).expect("it can be sent");
+    wait_until("it waits", LONG, || waited(&cluster) > before);
+    drop(waiting(&cluster, "BLPOP l 0"));
+    client.ok(&format!("CLIENT KILL ID {id}"));
+    assert!(killed.is_closed());
+    wait_until("both are gone", LONG, || client.ok("CLIENT LIST").string().lines().count() == 1);
+    // A round trip behind their leaving.
+    client.ok("SET x 1");
+    client.ok("RPUSH l stays");
+    assert_eq!(client.ok("LRANGE l 0 -1").strings(), ["stays"]);
+    cluster.assert_equal();
+}
+
+#[test]
+fn a_waiter_is_made_to_stop() {
+    let cluster = Cluster::usual();
+    let mut client = cluster.client();
+    let mut other = cluster.client();
+    let id = other.ok("CLIENT ID").number();
+    assert_eq!(client.ok(&format!("CLIENT UNBLOCK {id}")).number(), 0);
+    for (how, error) in [("", false), (" TIMEOUT", false), (" ERROR", true)] {
+        let before = waited(&cluster);
+        other.send(&lines(&["BLPOP l 0", "PING"])).expect("it can be sent");
+        wait_until("it waits", LONG, || waited(&cluster) > before);
+        wait_until("it is made to stop", LONG, || {
+            client.ok(&format!("CLIENT UNBLOCK {id}{how}")).number() == 1
+        });
+        let reply = other.read().expect("an answer");
+        assert_eq!((reply.is_error(), reply.null), (error, !error), "{reply:?}");
+        assert_eq!(other.read().expect("what was sent behind it").string(), "PONG");
+    }
+    client.ok("RPUSH l stays");
+    assert_eq!(client.ok("LLEN l").number(), 1);
+}
+
+#[test]
+fn what_is_moved_serves_others_and_kinds_do_not_mix() {
+    let cluster = Cluster::usual();
+    let mut last = waiting(&cluster, "BLPOP c 0");
+    let mut second = waiting(&cluster, "BLMOVE b c LEFT RIGHT 0");
+    let mut first = waiting(&cluster, "BRPOPLPUSH a b 0");
+    let mut sorted = waiting(&cluster, "BZPOPMIN a 0");
+    let mut client = cluster.client();
+    client.ok("SET a text");
+    client.ok("DEL a");
+    client.ok("RPUSH a x");
+    assert_eq!(first.read().expect("served").string(), "x");
+    assert_eq!(second.read().expect("served").string(), "x");
+    assert_eq!(last.read().expect("served").strings(), ["c", "x"]);
+    client.ok("MULTI");
+    client.ok("ZADD a 1 m");
+    client.ok("EXEC");
+    assert_eq!(sorted.read().expect("served").strings(), ["a", "m", "1"]);
+    cluster.assert_equal();
+}
+
+/// Many wait for one key, and a backend dies: each element goes to one of them, and each of them gets one.
+fn many(workers: &str, count: usize, kill: bool) {
+    let mut cluster = Cluster::start(Setup { rest: workers.into(), ..Setup::new(Kind::Redis, 3) });
+    let mut waiters: Vec<Client> = (0..count).map(|_| cluster.client()).collect();
+    for (i, waiter) in waiters.iter_mut().enumerate() {
+        let dialect = if i % 7 == 0 { "HELLO 3" } else { "HELLO 2" };
+        waiter.ok(dialect);
+        waiter.send(&lines(&["BLPOP l 0"])).expect("it can be sent");
+    }
+    let port = cluster.proxy.port;
+    let pushers = (0..4).map(|k| {
+        thread::spawn(move || {
+            let mut client = Client::connect(port).expect("the proxy accepts a client");
+            (k..count)
+                .step_by(4)
+                .filter(|i| {
+                    let reply = client.line(&format!("RPUSH l {i}"));
+                    assert!(!reply.is_error() || kill, "{reply:?}");
+                    reply.is_error()
+                })
+                .count()
+        })
+    });
+    let pushers: Vec<_> = pushers.collect();
+    if kill {
+        cluster.servers[0].kill();
+    }
+    let failed: usize = pushers.into_iter().map(|pusher| pusher.join().expect("it ends well")).sum();
+    assert_eq!(failed, 0, "one backend of three may die");
+    let mut seen = BTreeSet::new();
+    for waiter in &mut waiters {
+        let reply = waiter.read().expect("everybody is served");
+        assert!(!reply.is_error(), "{reply:?}");
+        assert!(seen.insert(reply.strings()[1].clone()), "{reply:?} was given twice");
+    }
+    assert_eq!(seen.len(), count);
+    if kill {
+        cluster.servers[0].run();
+    }
+    cluster.assert_equal();
+    let mut client = cluster.client();
+    assert_eq!(client.ok("EXISTS l").number(), 0);
+}
+
+#[test]
+fn two_thousand_waiters() {
+    many("[proxy]\nworkers = 2\n", 2000, false);
+}
+
+#[test]
+fn waiters_while_a_backend_dies() {
+    many("", 300, true);
+}
