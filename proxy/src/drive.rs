@@ -10,7 +10,7 @@ use crate::uncommitted::Uncommitted;
 use crate::worker::{Clock, Mail, Mailbox, Worker};
 use bytes::Bytes;
 use quorate_core::ordered::{
-    Answer, Effects, Entry, Event, Group, Note, Now, Outgoing, Past, ReplicaState, Request,
+    Answer, Copies, Effects, Entry, Event, Group, Note, Now, Outgoing, Past, ReplicaState, Request,
 };
 use quorate_core::rule::Mask;
 use quorate_wire::command::{self, Publication};
@@ -192,6 +192,11 @@ impl Driver {
     /// The sequencer.
     pub fn group(&self) -> &Group {
         &self.group
+    }
+
+    /// The copies that are being made of all data.
+    pub fn copies(&mut self) -> &mut Copies {
+        self.group.copies()
     }
 
     /// Makes plans known; the numbers by which requests must name them.

@@ -493,7 +493,7 @@ impl Ownership {
         let mut attendants = JoinSet::new();
         let peers = Rc::new(Peers::new(links.to_vec()));
         let group = &self.config.groups[self.group];
-        let seeds = Seeds::new(self.config.replicas(group).cloned().collect(), group.reseed);
+        let seeds = Seeds::new(self.config.replicas(group).cloned().collect(), group);
         for (replica, backend) in self.config.replicas(group).enumerate() {
             let attendant = Attendant {
                 replica,

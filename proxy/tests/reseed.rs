@@ -431,7 +431,7 @@ fn only_a_stale_replica_is_reseeded() {
 /// A server that will not be a replica: it stays stale, and status says what it refuses.
 #[test]
 fn one_that_refuses_stays_stale_and_says_why() {
-    let mut setup = setup(Kind::Redis, 3);
+    let mut setup = setup(Kind::Redis, 3).group("reseed-by = \"replicaof\"");
     setup.server_args.extend(["--rename-command", "REPLICAOF", ""]);
     let mut cluster = Cluster::start(setup);
     leave_behind(&mut cluster);

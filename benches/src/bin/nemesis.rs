@@ -1,9 +1,10 @@
 //! The fault suite with real processes.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quorate_benches::load::Mix;
 use quorate_benches::nemesis::cluster::Programs;
 use quorate_benches::nemesis::schedule::Profile;
-use quorate_benches::nemesis::{failover, race, suite};
+use quorate_benches::nemesis::{failover, race, share, suite};
 use serde::Serialize;
 use std::io;
 use std::path::PathBuf;
@@ -46,6 +47,38 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// What clients notice while a replica catches up, or gets a copy of all data
+    Share {
+        #[command(flatten)]
+        share: ShareOptions,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Args)]
+struct ShareOptions {
+    /// Writes that the replica misses; 0 leaves the catch-up out
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
+    missed: u64,
+    /// Steady load as a share of the peak
+    #[arg(long, default_value_t = 0.5)]
+    share: f64,
+    /// set, get, or GET/SET per cent such as 80/20
+    #[arg(long, default_value = "50/50")]
+    mix: Mix,
+    /// Times that each is measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rounds: u64,
+    /// Also copies so many keys to an empty replica; fewer could come from the log
+    #[arg(long, value_parser = clap::value_parser!(u64).range(400_000..=10_000_000))]
+    keys: Option<u64>,
+    /// How they are copied
+    #[arg(long, value_delimiter = ',', default_value = "replicaof,scan")]
+    ways: Vec<String>,
+    /// A further line of the group's section, such as 'reseed-rate = "64MiB"'
+    #[arg(long, value_name = "LINE")]
+    group: Vec<String>,
 }
 
 #[derive(Args)]
@@ -104,6 +137,7 @@ fn main() -> ExitCode {
         None => run(options.run, &options.common),
         Some(Command::Race { keys, common }) => run_race(keys, &common),
         Some(Command::Failover { rounds, common }) => run_failover(rounds, &common),
+        Some(Command::Share { share, common }) => run_share(share, &common),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -141,6 +175,22 @@ fn run_race(keys: u64, common: &Common) -> io::Result<bool> {
 
 fn run_failover(rounds: u64, common: &Common) -> io::Result<bool> {
     let report = failover::run(&common.programs()?, rounds, !common.loopback, |line| eprintln!("{line}"))?;
+    common.print(&report, report.text());
+    Ok(report.kept())
+}
+
+fn run_share(options: ShareOptions, common: &Common) -> io::Result<bool> {
+    let plan = share::Plan {
+        programs: common.programs()?,
+        missed: options.missed,
+        share: options.share,
+        mix: options.mix,
+        rounds: options.rounds,
+        keys: options.keys,
+        ways: options.ways,
+        group: options.group.iter().map(|line| format!("{line}\n")).collect(),
+    };
+    let report = share::run(&plan, |line| eprintln!("{line}"))?;
     common.print(&report, report.text());
     Ok(report.kept())
 }

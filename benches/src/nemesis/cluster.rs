@@ -70,6 +70,11 @@ pub struct Cluster {
 impl Cluster {
     /// Starts everything, in namespaces if `cables` are wanted and can be had, and waits until all are in sync.
     pub fn start(programs: &Programs, cables: bool) -> io::Result<Cluster> {
+        Self::start_with(programs, cables, "")
+    }
+
+    /// The same with further lines in the section of the group.
+    pub fn start_with(programs: &Programs, cables: bool, group: &str) -> io::Result<Cluster> {
         let dir = tempfile::Builder::new().prefix("quorate-nemesis-").tempdir()?.keep();
         let planned = Network::plan();
         let janitor = Janitor::start(&dir, &planned.namespaces())?;
@@ -84,7 +89,7 @@ impl Cluster {
         let small_disks = network.has_cables() && backends.iter().all(|b| b.mount_small_disk().is_ok());
         let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
         let proxies = (0..2)
-            .map(|nth| Proxy::new(nth, &programs.quorate, &network, &addresses, &dir))
+            .map(|nth| Proxy::new(nth, &programs.quorate, &network, (&addresses, group), &dir))
             .collect::<io::Result<_>>()?;
         let mut cluster = Cluster {
             network,

@@ -19,4 +19,5 @@ pub mod process;
 pub mod race;
 pub mod report;
 pub mod schedule;
+pub mod share;
 pub mod suite;

@@ -104,6 +104,12 @@ impl Backend {
         self.runner.kill()
     }
 
+    /// Loses all its data. It must not be running.
+    pub fn wipe(&self) -> io::Result<()> {
+        fs::remove_dir_all(&self.data)?;
+        fs::create_dir_all(&self.data)
+    }
+
     /// SIGSTOP.
     pub fn freeze(&self) -> io::Result<()> {
         self.runner.signal(Signal::STOP)
@@ -206,14 +212,14 @@ impl Proxy {
         nth: usize,
         program: &Path,
         network: &Network,
-        backends: &[SocketAddr],
+        (backends, group): (&[SocketAddr], &str),
         dir: &Path,
     ) -> io::Result<Proxy> {
         let host = Host::Proxy(nth);
         let home = dir.join(host.name());
         fs::create_dir_all(&home)?;
         let (address, admin) = (network.endpoint(host, 6400)?, network.endpoint(host, 9400)?);
-        fs::write(home.join("quorate.toml"), configuration(address, admin, backends))?;
+        fs::write(home.join("quorate.toml"), configuration(address, admin, backends, group))?;
         let runner = Runner::new(host.name(), dir);
         Ok(Proxy { host, address, admin, program: program.into(), dir: home, runner })
     }
@@ -288,13 +294,13 @@ impl Proxy {
     }
 }
 
-fn configuration(address: SocketAddr, admin: SocketAddr, backends: &[SocketAddr]) -> String {
+fn configuration(address: SocketAddr, admin: SocketAddr, backends: &[SocketAddr], group: &str) -> String {
     let mut text = format!("[listen.main]\naddress = \"{address}\"\ngroup = \"g\"\n");
     for (nth, backend) in (1..).zip(backends) {
         text += &format!("\n[backend.b{nth}]\nurl = \"redis://{backend}\"\n");
     }
     let names: Vec<String> = (1..=backends.len()).map(|nth| format!("b{nth}")).collect();
-    text += &format!("\n[group.g]\nreplicas = {names:?}\n");
+    text += &format!("\n[group.g]\nreplicas = {names:?}\n{group}");
     text + &format!("\n[admin]\naddress = \"{admin}\"\n\n[state]\ndir = \"state\"\n")
 }
 

@@ -99,6 +99,23 @@ fn same_position() {
     search("same position", 400, surveys(|rules| rules.same_position = false));
 }
 
+/// Worlds whose stale replicas are copied key by key.
+fn scans(edit: fn(&mut SafetyRules)) -> impl Fn(u64) -> Options {
+    move |seed| {
+        let mut options = Options { scans: true, log_bytes: 1_500, tail_entries: 4, ..core(edit)(seed) };
+        options.steps = 240;
+        options
+    }
+}
+
+#[test]
+fn touched_keys() {
+    let kept: Vec<Outcome> = (1..=80).map(|seed| World::run(seed, &scans(|_| {})(seed))).collect();
+    kept.iter().for_each(|outcome| assert!(!outcome.is_broken(), "{outcome}"));
+    assert!(kept.iter().map(|outcome| outcome.stats.scans).sum::<u64>() > 20, "they do scan");
+    search("touched keys", 400, scans(|rules| rules.touched_keys = false));
+}
+
 /// Two or three replicas whose writes are acknowledged by the recorded in-sync set.
 fn in_sync(edit: fn(&mut SafetyRules)) -> impl Fn(u64) -> Options {
     move |seed| {

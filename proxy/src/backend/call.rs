@@ -75,6 +75,15 @@ impl Call {
 
     /// Several commands in one flight.
     pub async fn ask_all(&mut self, commands: &[Vec<&[u8]>]) -> Result<Vec<Value>, String> {
+        self.ask_all_within(commands, ANSWER).await
+    }
+
+    /// The same, with a time of its own for all of it.
+    pub async fn ask_all_within(
+        &mut self,
+        commands: &[Vec<&[u8]>],
+        limit: Duration,
+    ) -> Result<Vec<Value>, String> {
         let mut out = BytesMut::new();
         commands.iter().for_each(|command| encode::command(command.iter().copied(), &mut out));
         let conversation = async {
@@ -85,7 +94,7 @@ impl Call {
             }
             Ok(answers)
         };
-        timeout(ANSWER, conversation).await.map_err(|_| format!("it did not answer in {ANSWER:?}"))?
+        timeout(limit, conversation).await.map_err(|_| format!("it did not answer in {limit:?}"))?
     }
 
     async fn answer(&mut self) -> Result<Value, String> {

@@ -1,22 +1,27 @@
-//! The reseed of a stale replica: all data is copied to it by the servers' own replication, while traffic
-//! goes on. The position is a key and is copied with the data, so the log feeds it from there.
+//! The reseed of a stale replica: all data is copied to it while traffic goes on, by the servers' own
+//! replication (`copy`), or key by key through the proxy where the servers cannot reach each other (`scan`).
 //!
 //! A copy counts for nothing before the ordinary attach has judged it. At most one replica of a group
 //! is copied at a time, and only one that is stale.
 
 mod copy;
 mod facts;
+mod line;
 mod meter;
+mod pace;
+mod pages;
+mod scan;
 mod target;
 
-pub use facts::{Ask, Ended, Outcome, Progress, ReseedFacts, Stage};
+pub use facts::{Ask, Ended, Outcome, Progress, ReseedFacts, Stage, Way};
 pub use target::Seeding;
 pub(super) use target::{is_seeding, left_behind, tidy};
 
 use super::serve::Attendant;
-use crate::config::{Backend, Reseed as Mode};
+use crate::config::{Backend, Group, Reseed as Mode, ReseedBy};
 use quorate_core::ordered::{ReplicaState, StaleReason};
 use quorate_core::rule::Mask;
+use scan::Scan;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -34,13 +39,17 @@ const FOREIGN_WAIT: Duration = Duration::from_secs(30);
 pub struct Seeds {
     backends: Vec<Backend>,
     mode: Mode,
+    by: ReseedBy,
+    /// Bytes a second of copies through the proxy.
+    rate: u64,
     running: Cell<u32>,
 }
 
 impl Seeds {
-    /// For these replicas, by index.
-    pub fn new(backends: Vec<Backend>, mode: Mode) -> Rc<Seeds> {
-        Rc::new(Seeds { backends, mode, running: Cell::new(0) })
+    /// For these replicas, by index, of this group.
+    pub fn new(backends: Vec<Backend>, group: &Group) -> Rc<Seeds> {
+        let (mode, by, rate) = (group.reseed, group.reseed_by, group.reseed_rate);
+        Rc::new(Seeds { backends, mode, by, rate, running: Cell::new(0) })
     }
 }
 
@@ -57,6 +66,10 @@ pub struct Reseeds {
     /// Why the last one did not help.
     last: RefCell<String>,
     former: RefCell<Option<Credentials>>,
+    /// The servers did not reach each other: the next copy goes through the proxy.
+    by_scan: Cell<bool>,
+    /// A copy through the proxy that only lacks its mending.
+    scan: RefCell<Option<Scan>>,
 }
 
 impl Reseeds {
@@ -71,6 +84,8 @@ impl Reseeds {
             avoid: Cell::new(None),
             last: RefCell::default(),
             former: RefCell::default(),
+            by_scan: Cell::new(false),
+            scan: RefCell::default(),
         }
     }
 
@@ -90,6 +105,14 @@ impl Attendant {
     /// Shall this replica get a copy now? If it is stale and shall not, status says why.
     pub(super) fn is_reseed_due(&self) -> bool {
         let state = self.shared.health.load().replicas[self.replica].state;
+        if self.reseeds.scan.borrow().is_some() {
+            match state {
+                // Its mending failed: what is left is copied once more.
+                ReplicaState::Stale(_) => return true,
+                ReplicaState::Lagging | ReplicaState::InSync => self.end_scan(),
+                ReplicaState::Down | ReplicaState::Waiting | ReplicaState::Mending => return false,
+            }
+        }
         let why_not = match state {
             ReplicaState::Stale(reason) => self.why_no_reseed(reason),
             ReplicaState::Lagging | ReplicaState::InSync => {

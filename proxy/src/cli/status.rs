@@ -172,7 +172,11 @@ pub(super) fn reseed_line(progress: &Value) -> Option<String> {
     let number = |key: &str| progress[key].as_u64().unwrap_or(0);
     let (stage, source) = (progress["stage"].as_str()?, word(&progress["source"]));
     let mut line = format!("reseed from {source}: {stage}");
-    if number("bytes") > 0 {
+    if progress["way"] == "scan" {
+        let percent = progress["ratio"].as_f64().unwrap_or(0.0) * 100.0;
+        let (keys, total, rate) = (number("keys"), number("total_keys"), number("keys_per_second"));
+        line += &format!(" through the proxy, {percent:.0} %, {keys} keys copied of {total}, {rate} keys/s");
+    } else if number("bytes") > 0 {
         let about = if progress["estimated"].as_bool() == Some(true) { "about " } else { "" };
         let percent = progress["ratio"].as_f64().unwrap_or(0.0) * 100.0;
         let (bytes, total) = (size(number("bytes")), size(number("total_bytes").max(number("bytes"))));
@@ -229,5 +233,12 @@ mod tests {
         });
         let line = "reseed from r1: copying, about 25 %, 1.0 MiB of about 4.0 MiB, 512.0 KiB/s, 6 s left";
         assert_eq!(reseed_line(&copying).as_deref(), Some(line));
+        let scan = json!({
+            "stage": "copying", "way": "scan", "source": "r1", "bytes": 1, "ratio": 0.25, "keys": 100,
+            "total_keys": 400, "keys_per_second": 50, "seconds_left": 6
+        });
+        let line =
+            "reseed from r1: copying through the proxy, 25 %, 100 keys copied of 400, 50 keys/s, 6 s left";
+        assert_eq!(reseed_line(&scan).as_deref(), Some(line));
     }
 }

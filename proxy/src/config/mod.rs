@@ -26,7 +26,7 @@ pub use load::{Loaded, MAX_FILE_BYTES, load, parse};
 pub use model::{
     Ack, Admin, Backend, BackendKind, Config, Durability, Expectation, ExpectationPlaces, Group, GroupPlaces,
     Listener, Log, LogFormat, LogLevel, Mode, Outcome, Policy, PolicyLimits, PolicySource, Proxy, Reseed,
-    State, WriteQuorum,
+    ReseedBy, State, WriteQuorum,
 };
 pub use place::{Place, Sources};
 pub use report::{MAX_PROBLEMS, Problem, Report, Severity};

@@ -211,6 +211,19 @@ pub enum Reseed {
     Manual,
 }
 
+/// How all data comes to a stale replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReseedBy {
+    /// By REPLICAOF; through the proxy if the servers do not reach each other.
+    #[default]
+    Auto,
+    /// By REPLICAOF only.
+    Replicaof,
+    /// Through the proxy.
+    Scan,
+}
+
 /// How many replicas a write waits for, where the user said so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -292,6 +305,10 @@ pub struct Group {
     pub weak_writes: bool,
     /// Who begins the copying of all data to a stale replica.
     pub reseed: Reseed,
+    /// How it is copied.
+    pub reseed_by: ReseedBy,
+    /// Bytes a second that are copied through the proxy.
+    pub reseed_rate: u64,
     /// Keys a second that a scrub compares.
     pub scrub_rate: u32,
     /// How often all keys are compared; `None` for only when asked.
@@ -342,6 +359,8 @@ impl Group {
             memory_watermark: 0.9,
             weak_writes: false,
             reseed: Reseed::Auto,
+            reseed_by: ReseedBy::Auto,
+            reseed_rate: 32 << 20,
             scrub_rate: 1000,
             scrub_every: Some(Duration::from_secs(24 * 3600)),
             at: GroupPlaces::default(),

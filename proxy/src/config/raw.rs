@@ -179,6 +179,12 @@ pub(super) struct RawGroup {
     /// Who begins the copying of all data to a stale replica: the proxy, or an operator with `quorate reseed`.
     #[schemars(extend("default" = "auto"))]
     pub reseed: Option<At<Word<super::model::Reseed>>>,
+    /// How all data comes to a stale replica: by REPLICAOF, by a scan through the proxy, or by whatever works.
+    #[schemars(extend("default" = "auto"))]
+    pub reseed_by: Option<At<Word<super::model::ReseedBy>>>,
+    /// Bytes a second that a copy through the proxy takes, 64KiB to 16GiB; a key counts as 1KiB at least.
+    #[schemars(extend("default" = "32MiB"))]
+    pub reseed_rate: Option<At<Size>>,
     /// Keys a second that are compared between the replicas, 1 to 1000000.
     #[schemars(extend("default" = 1000))]
     pub scrub_rate: Option<At<i64>>,

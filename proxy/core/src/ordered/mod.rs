@@ -5,6 +5,7 @@
 
 mod block;
 mod by_value;
+mod copies;
 mod deadlines;
 mod effects;
 mod entry;
@@ -18,6 +19,7 @@ mod watch;
 
 pub use block::{Awaited, Block, Cancel};
 pub use by_value::{ByValue, Keys, Request};
+pub use copies::Copies;
 pub use deadlines::{Ends, Timed, UnixMs};
 pub use effects::{Answer, Cause, Effects, Note, Outgoing, Record, Reply, Surveyed};
 pub use entry::{Entry, Position, Replies, TailEntry};

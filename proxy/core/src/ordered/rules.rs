@@ -23,6 +23,8 @@ pub struct SafetyRules {
     pub own_keys: bool,
     /// It also gets the values of the keys that the log touched since.
     pub missed_keys: bool,
+    /// A replica that got a copy also gets the values of the keys that the log touched while it was made.
+    pub touched_keys: bool,
     /// Replicas are compared only while all of them stand at the same position.
     pub same_position: bool,
     /// Where the journal is the log, nothing is acknowledged that it does not hold.
@@ -54,6 +56,7 @@ impl SafetyRules {
         record_first: true,
         own_keys: true,
         missed_keys: true,
+        touched_keys: true,
         same_position: true,
         recorded: true,
         chain: true,

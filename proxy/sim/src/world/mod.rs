@@ -25,6 +25,7 @@ mod outcome;
 mod profile;
 mod proxy;
 mod recorder;
+mod scan;
 mod storm;
 mod talk;
 mod trace;
@@ -69,6 +70,7 @@ pub struct World {
     steps: usize,
     nonce: u64,
     reseeds: u64,
+    scan: Option<scan::Scan>,
     limits: Limits,
 }
 
@@ -102,6 +104,7 @@ impl World {
             nonce: 0,
             limits: Limits::default(),
             reseeds: env.dice.below(100),
+            scan: None,
             options: options.clone(),
             env,
         };
@@ -250,6 +253,7 @@ impl World {
                 self.compare();
                 self.count_the_wounded();
                 self.look_at_limits();
+                self.go_on_scanning();
                 if self.env.dice.below(1_000) < self.reseeds {
                     self.reseed();
                 }

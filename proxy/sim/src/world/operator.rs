@@ -61,8 +61,12 @@ impl World {
         let target = (0..count).filter(calm).find(stale);
         let source =
             (0..count).filter(calm).filter(whole).find(|i| self.backends[*i].applied() >= Some(ready));
-        if let (Some(target), Some(source)) = (target, source) {
-            self.copy(source, target);
+        // A scan needs an owner that serves; a copy in one go helps any.
+        let scans = self.options.scans && health.phase == Phase::Serving;
+        match (target, source) {
+            (Some(target), Some(source)) if !scans => self.copy(source, target),
+            (Some(target), Some(source)) if self.scan.is_none() => self.begin_scan(source, target),
+            _ => {}
         }
     }
 
@@ -84,7 +88,6 @@ impl World {
         self.backends[target].sync();
         self.stats.reseeds += 1;
         self.env.note(format!("the operator copies r{} to r{}", source + 1, target + 1));
-        let conns = self.env.net.find(|conn| conn.backend == target && conn.near_open);
-        conns.into_iter().for_each(|id| self.env.reset(id));
+        self.hang_up(target);
     }
 }

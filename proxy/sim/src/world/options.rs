@@ -67,6 +67,8 @@ pub struct Options {
     pub lives: bool,
     /// Owners compare the replicas all the time, by surveys of their positions.
     pub surveys: bool,
+    /// Stale replicas are copied key by key, while clients write.
+    pub scans: bool,
 }
 
 impl Default for Options {
@@ -90,6 +92,7 @@ impl Default for Options {
             in_sync: false,
             lives: true,
             surveys: false,
+            scans: false,
         }
     }
 }

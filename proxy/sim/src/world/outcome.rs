@@ -45,6 +45,8 @@ pub struct Stats {
     pub ownerships: u64,
     /// Replicas that got a copy of all data.
     pub reseeds: u64,
+    /// Copies of all data that were made key by key, while clients wrote, and finished.
+    pub scans: u64,
     /// Surveys that were answered.
     pub surveys: u64,
     /// Simulated microseconds.
@@ -82,6 +84,7 @@ impl std::ops::Add for Stats {
             blackouts: self.blackouts + other.blackouts,
             ownerships: self.ownerships + other.ownerships,
             reseeds: self.reseeds + other.reseeds,
+            scans: self.scans + other.scans,
             surveys: self.surveys + other.surveys,
             simulated_us: self.simulated_us + other.simulated_us,
             strikes: std::array::from_fn(|i| self.strikes[i] + other.strikes[i]),

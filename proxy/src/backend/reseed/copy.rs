@@ -1,14 +1,15 @@
-//! One reseed from its beginning to its end. It must leave nothing behind on the target, unless somebody
-//! else goes on with it.
+//! One reseed from its beginning to its end, by REPLICAOF first. It must leave nothing behind on the target, unless
+//! somebody else goes on with it.
 
 use super::super::attach::{self, AttachError};
 use super::super::call::Call;
 use super::super::serve::Attendant;
 use super::facts::{Ask, Outcome, Progress, Stage};
-use super::meter::{Info, Meter, STALL, Verdict};
+use super::meter::{Info, Meter, STALL, UNLINKED, Verdict};
+use super::scan::Scan;
 use super::target::{Seeding, Target};
 use super::{FIRST_WAIT, FOREIGN_WAIT};
-use crate::config::{Address, Backend};
+use crate::config::{Address, Backend, ReseedBy};
 use quorate_wire::resp::Value;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -19,8 +20,16 @@ const LOOK_OFTEN: Duration = Duration::from_millis(50);
 /// A source that does not answer for this long is given up.
 const SOURCE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How a copying ended that did not fail.
+enum End {
+    Complete,
+    /// All but what was written last, which is copied once the target is attached.
+    ToBeMended,
+}
+
 /// Why a copying ended, unless it is complete.
-enum Stop {
+#[derive(Debug)]
+pub(super) enum Stop {
     /// The group was taken over: whoever owns it now goes on with it.
     Over,
     /// A newer owner was met.
@@ -29,6 +38,8 @@ enum Stop {
     Lost(String),
     /// It holds this many keys that are not the group's.
     Foreign(u64),
+    /// The servers cannot do it by themselves.
+    Unlinked(String),
     Failed(String),
     Cancelled,
 }
@@ -94,7 +105,8 @@ impl Source<'_> {
 impl Attendant {
     /// Makes this replica a copy of another one, and says how it ended in log, status and metrics.
     pub(in super::super) async fn reseed(&self) {
-        let Some(from) = self.choose_source() else { return };
+        let from = self.reseeds.scan.borrow().as_ref().map(Scan::from);
+        let Some(from) = from.or_else(|| self.choose_source()) else { return };
         let asked = self.take_ask(|ask| matches!(ask, Ask::Start { .. }));
         if asked.is_some() {
             self.reseeds.held.set(false);
@@ -107,10 +119,26 @@ impl Attendant {
         if ended.is_err() {
             self.reseeds.avoid.set(Some(from));
         }
-        self.conclude(ended, asked.is_some());
+        match ended {
+            Ok(End::ToBeMended) => {}
+            Ok(End::Complete) => self.conclude(Ok(()), asked.is_some()),
+            Err(stop) => self.conclude(Err(stop), asked.is_some()),
+        }
     }
 
-    async fn copy(&self, from: usize, erase: bool) -> Result<(), Stop> {
+    /// A copy through the proxy has been mended: the log feeds it.
+    pub(super) fn end_scan(&self) {
+        self.reseeds.scan.take();
+        self.driver.borrow_mut().copies().end(self.replica);
+        // The servers may reach each other next time.
+        self.reseeds.by_scan.set(false);
+        self.conclude(Ok(()), false);
+    }
+
+    async fn copy(&self, from: usize, erase: bool) -> Result<End, Stop> {
+        if self.reseeds.scan.borrow().is_some() {
+            return self.scan(from).await.map(|()| End::ToBeMended);
+        }
         let source = &self.reseeds.seeds.backends[from];
         let opened = Target::open(&self.backend, &self.shared.name, &self.owner, &self.password).await;
         let mut target = opened.map_err(Stop::Lost)?;
@@ -118,8 +146,27 @@ impl Attendant {
         if foreign > 0 && !erase {
             return Err(Stop::Foreign(foreign));
         }
+        let by = if self.reseeds.by_scan.get() { ReseedBy::Scan } else { self.reseeds.seeds.by };
+        match by {
+            ReseedBy::Scan => {}
+            ReseedBy::Replicaof | ReseedBy::Auto => match self.replicate(target, source, from).await {
+                Ok(()) => return Ok(End::Complete),
+                Err(Stop::Unlinked(problem)) if by == ReseedBy::Auto => {
+                    let (group, replica) = (&self.shared.name, &self.backend.name);
+                    tracing::warn!(group, replica, problem, "it is copied through the proxy instead");
+                    self.reseeds.by_scan.set(true);
+                }
+                Err(Stop::Unlinked(problem)) => return Err(Stop::Failed(problem)),
+                Err(stop) => return Err(stop),
+            },
+        }
+        self.scan(from).await.map(|()| End::ToBeMended)
+    }
+
+    /// Makes the target a replica of the source, for as long as it takes.
+    async fn replicate(&self, mut target: Target<'_>, source: &Backend, from: usize) -> Result<(), Stop> {
         let used = self.shared.facts[from].lock().map(|facts| facts.address.clone()).unwrap_or_default();
-        let address = address_for(target.address(), source, &used).map_err(Stop::Failed)?;
+        let address = address_for(target.address(), source, &used).map_err(Stop::Unlinked)?;
         tracing::info!(
             group = self.shared.name,
             replica = self.backend.name,
@@ -128,7 +175,7 @@ impl Attendant {
         );
         let begun = target.begin(source, address).await;
         *self.reseeds.former.borrow_mut() = target.former();
-        begun.map_err(Stop::Failed)?;
+        begun.map_err(Stop::Unlinked)?;
         self.follow(target, source).await
     }
 
@@ -143,10 +190,14 @@ impl Attendant {
             let _running = Running::enter(self, source.map_or("another server", |source| &source.name));
             self.take_up(source, &left).await
         };
-        if let Err(Stop::Fenced(by)) = ended {
-            return Err(by);
+        match ended {
+            Err(Stop::Fenced(by)) => return Err(by),
+            Err(Stop::Unlinked(problem)) => {
+                self.reseeds.by_scan.set(true);
+                self.conclude(Err(Stop::Failed(problem)), false);
+            }
+            ended => self.conclude(ended, false),
         }
-        self.conclude(ended, false);
         Ok(())
     }
 
@@ -178,7 +229,7 @@ impl Attendant {
     /// Watches a copying to its end, and makes the target its own master again.
     async fn follow(&self, mut target: Target<'_>, source: &Backend) -> Result<(), Stop> {
         let ended = self.watch_copy(&mut target, source).await;
-        if matches!(ended, Ok(()) | Err(Stop::Failed(_) | Stop::Cancelled)) {
+        if matches!(ended, Ok(()) | Err(Stop::Failed(_) | Stop::Unlinked(_) | Stop::Cancelled)) {
             self.detach(&mut target).await?;
             self.reseeds.former.take();
         }
@@ -210,9 +261,14 @@ impl Attendant {
             self.publish(meter.progress());
             match verdict {
                 Verdict::Complete => return Ok(()),
-                Verdict::Stalled => return Err(Stop::Failed(stalled(target.name(), source, &ours))),
-                Verdict::Elsewhere => return Err(Stop::Failed(elsewhere(target.name(), source))),
-                Verdict::Going => {}
+                Verdict::Stalled => {
+                    return Err(Stop::Unlinked(stalled(STALL, target.name(), source, &ours)));
+                }
+                Verdict::Unlinked if self.reseeds.seeds.by == ReseedBy::Auto => {
+                    return Err(Stop::Unlinked(stalled(UNLINKED, target.name(), source, &ours)));
+                }
+                Verdict::Elsewhere => return Err(Stop::Unlinked(elsewhere(target.name(), source))),
+                Verdict::Unlinked | Verdict::Going => {}
             }
             if let Err(problem) = theirs
                 && from.answered.elapsed() > SOURCE_PATIENCE
@@ -224,7 +280,7 @@ impl Attendant {
         }
     }
 
-    fn publish(&self, progress: &Progress) {
+    pub(super) fn publish(&self, progress: &Progress) {
         self.shared.note(self.replica, |facts| facts.reseed.progress = Some(progress.clone()));
     }
 
@@ -244,7 +300,7 @@ impl Attendant {
             Err(Stop::Over | Stop::Fenced(_)) => return,
             Ok(()) => (Outcome::Done, String::new()),
             Err(Stop::Cancelled) => (Outcome::Cancelled, "its reseed was cancelled".into()),
-            Err(Stop::Failed(problem)) => (Outcome::Failed, problem),
+            Err(Stop::Failed(problem) | Stop::Unlinked(problem)) => (Outcome::Failed, problem),
             Err(Stop::Lost(problem)) => (Outcome::Failed, format!("its reseed was interrupted: {problem}")),
             Err(Stop::Foreign(keys)) => (Outcome::Refused, self.foreign(keys)),
         };
@@ -284,13 +340,13 @@ impl Attendant {
     }
 }
 
-fn stalled(target: &str, source: &Backend, target_info: &Info) -> String {
+fn stalled(since: Duration, target: &str, source: &Backend, target_info: &Info) -> String {
     let unknown = String::new();
     let at = |key: &str| target_info.get(key).unwrap_or(&unknown).clone();
     format!(
         "no progress for {} s: check that {target} can reach {} at {}:{} (firewall, 'bind', 'protected-mode') \
          and that its log shows no refused login",
-        STALL.as_secs(),
+        since.as_secs(),
         source.name,
         at("master_host"),
         at("master_port"),

@@ -45,11 +45,24 @@ impl Stage {
     }
 }
 
+/// How the data comes to the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// The servers do it themselves, by REPLICAOF.
+    #[default]
+    Replicaof,
+    /// Key by key through the proxy.
+    Scan,
+}
+
 /// How far a reseed is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Progress {
     /// Name of the replica that is copied.
     pub source: String,
+    /// How the data comes.
+    pub way: Way,
     /// What it is busy with.
     pub stage: Stage,
     /// Bytes that the target has received.
@@ -62,6 +75,12 @@ pub struct Progress {
     pub ratio: f64,
     /// Bytes a second since the data began to flow.
     pub bytes_per_second: u64,
+    /// Keys that were copied, each as often as it was; 0 where the servers do it.
+    pub keys: u64,
+    /// Keys that the source held when it began.
+    pub total_keys: u64,
+    /// Keys a second since it began.
+    pub keys_per_second: u64,
     /// Seconds until all has arrived; `None` when nobody knows.
     pub seconds_left: Option<u64>,
     /// Seconds since the reseed began, or was taken up again.

@@ -14,6 +14,9 @@ pub(super) const STALL: Duration = Duration::from_secs(60);
 /// An append-only file that is written anew is waited for at most this long.
 const SETTLE: Duration = Duration::from_secs(600);
 
+/// A target that gets nothing, and that the source has never heard of, is believed not to reach it after this long.
+pub(super) const UNLINKED: Duration = Duration::from_secs(10);
+
 /// A source names its history anew when its first replica comes; the two were not asked at once.
 const DIFFER: Duration = Duration::from_secs(2);
 
@@ -26,6 +29,8 @@ pub(super) enum Verdict {
     Complete,
     /// Nothing moved for too long.
     Stalled,
+    /// The target does not reach the source, it seems.
+    Unlinked,
     /// The target copies some other server.
     Elsewhere,
 }
@@ -37,6 +42,7 @@ pub(super) struct Meter {
     flows_since: Option<Instant>,
     caught_up_since: Option<Instant>,
     differs_since: Option<Instant>,
+    unlinked_since: Option<Instant>,
     moved: Instant,
     /// What changes while something happens.
     trace: [i64; 6],
@@ -54,6 +60,7 @@ impl Meter {
             flows_since: None,
             caught_up_since: None,
             differs_since: None,
+            unlinked_since: None,
             moved: now,
             trace: [0; 6],
             goal: None,
@@ -70,9 +77,14 @@ impl Meter {
         self.measure(target, source, now);
         self.watch(target, source, now);
         let up = is(target, "master_link_status", "up") && !busy(target);
+        let unlinked = self.is_unlinked(source, now);
         let Some(source) = source.filter(|_| up) else {
             self.goal = None;
-            return if now - self.moved > STALL { Verdict::Stalled } else { Verdict::Going };
+            return match () {
+                () if now - self.moved > STALL => Verdict::Stalled,
+                () if unlinked => Verdict::Unlinked,
+                () => Verdict::Going,
+            };
         };
         if target.get("master_replid") != source.get("master_replid") {
             self.goal = None;
@@ -93,6 +105,21 @@ impl Meter {
             return Verdict::Going;
         }
         Verdict::Complete
+    }
+
+    fn is_unlinked(&mut self, source: Option<&Info>, now: Instant) -> bool {
+        // What it says of itself is no proof: it may wait for data that nobody is going to send.
+        let nothing = self.progress.stage == Stage::Waiting;
+        // Others that copy it have long been "online".
+        let replica = |name: &str| name.strip_prefix("slave").is_some_and(|n| n.parse::<u32>().is_ok());
+        let awaits = |source: &Info| !source.iter().any(|(k, v)| replica(k) && !v.contains("state=online"));
+        match nothing && source.is_some_and(awaits) {
+            true => now - *self.unlinked_since.get_or_insert(now) > UNLINKED,
+            false => {
+                self.unlinked_since = None;
+                false
+            }
+        }
     }
 
     fn measure(&mut self, target: &Info, source: Option<&Info>, now: Instant) {
@@ -253,6 +280,20 @@ mod tests {
         assert_eq!(meter.look(&copying(200), Some(&source(1)), at(50)), Verdict::Going);
         assert_eq!(meter.look(&copying(200), Some(&source(1)), at(109)), Verdict::Going);
         assert_eq!(meter.look(&copying(200), Some(&source(1)), at(111)), Verdict::Stalled);
+    }
+
+    #[test]
+    fn a_target_that_the_source_never_heard_of_does_not_reach_it() {
+        let (mut meter, now) = meter();
+        let waiting = info("master_link_status:down master_sync_in_progress:1");
+        let others = info("slave0:ip=a,port=1,state=online");
+        let ours = info("slave0:ip=a,port=1,state=online slave1:ip=b,port=2,state=wait_bgsave");
+        let later = now + UNLINKED + Duration::from_secs(1);
+        assert_eq!(meter.look(&waiting, Some(&others), now), Verdict::Going);
+        assert_eq!(meter.look(&waiting, Some(&others), later), Verdict::Unlinked);
+        assert_eq!(meter.look(&waiting, Some(&ours), later), Verdict::Going);
+        assert_eq!(meter.look(&waiting, None, later), Verdict::Going, "the source may be at fault");
+        assert_eq!(meter.look(&waiting, Some(&others), later), Verdict::Going, "it begins anew");
     }
 
     #[test]

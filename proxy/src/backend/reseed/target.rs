@@ -226,7 +226,7 @@ impl<'a> Target<'a> {
     }
 }
 
-async fn login(call: &mut Call, group: &str, owner: &Owner, password: &str) -> Result<(), String> {
+pub(super) async fn login(call: &mut Call, group: &str, owner: &Owner, password: &str) -> Result<(), String> {
     let answer = call.ask(&[b"AUTH", owner.user(group).as_bytes(), password.as_bytes()]).await?;
     match answer.error() {
         Some(_) => Err("the fence was taken by another proxy meanwhile, or it was restarted".into()),

@@ -17,6 +17,7 @@ const REQUEST_TIME: std::ops::RangeInclusive<Duration> = Duration::from_millis(1
 const SCRUB_EVERY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600);
 /// Bounds of a group's buffers, in bytes.
+const RESEED_RATE: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 30;
 const BUFFER_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 
 /// Bounds of the age of what is kept on disk.
@@ -68,6 +69,10 @@ impl Check<'_> {
         group.memory_watermark = mark.unwrap_or(group.memory_watermark);
         group.weak_writes = raw.weak_writes.map_or(group.weak_writes, |weak| weak.value);
         group.reseed = raw.reseed.and_then(|word| self.word("reseed", &word)).unwrap_or(group.reseed);
+        group.reseed_by =
+            raw.reseed_by.and_then(|word| self.word("reseed-by", &word)).unwrap_or(group.reseed_by);
+        let rate = raw.reseed_rate.and_then(|size| self.size("reseed-rate", &size, RESEED_RATE));
+        group.reseed_rate = rate.unwrap_or(group.reseed_rate);
         let rate = raw.scrub_rate.and_then(|number| self.number("scrub-rate", &number, 1..=1_000_000));
         group.scrub_rate = rate.and_then(|n| u32::try_from(n).ok()).unwrap_or(group.scrub_rate);
         group.scrub_every = raw.scrub_every.map_or(group.scrub_every, |every| self.every(every));

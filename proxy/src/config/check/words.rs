@@ -1,6 +1,6 @@
 //! The words that stand for values in the file, and those that are known but not carried.
 
-use super::super::model::{Ack, Durability, LogFormat, LogLevel, Mode, Outcome, Reseed};
+use super::super::model::{Ack, Durability, LogFormat, LogLevel, Mode, Outcome, Reseed, ReseedBy};
 use super::super::raw::Words;
 use quorate_core::plan::ReadPick;
 
@@ -26,6 +26,11 @@ impl Words for Ack {
 
 impl Words for Reseed {
     const WORDS: &'static [(&'static str, Self)] = &[("auto", Reseed::Auto), ("manual", Reseed::Manual)];
+}
+
+impl Words for ReseedBy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", ReseedBy::Auto), ("replicaof", ReseedBy::Replicaof), ("scan", ReseedBy::Scan)];
 }
 
 impl Words for ReadPick {

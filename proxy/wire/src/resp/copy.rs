@@ -123,7 +123,8 @@ impl Commands {
     /// Makes `key` what DUMP and PEXPIRETIME said of it. `None` when they said nothing of use.
     fn restore(&mut self, key: &[u8], dump: &Value, deadline: &Value) -> Option<()> {
         match (dump, deadline) {
-            (Value::Null, _) => self.add(&[b"DEL", key]),
+            // -2: it was there, and expired before its deadline was asked for.
+            (Value::Null, _) | (_, Value::Integer(-2)) => self.add(&[b"DEL", key]),
             (dump, Value::Integer(deadline)) => {
                 let deadline = (*deadline).max(0).to_string();
                 self.add(&[b"RESTORE", key, deadline.as_bytes(), dump.bytes()?, b"REPLACE", b"ABSTTL"]);
@@ -156,5 +157,19 @@ mod tests {
         let mut keys = Keys::new();
         assert!(Copier::new(reserved).touched(&payload, &mut keys));
         assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["a", "c", "d"]);
+    }
+
+    #[test]
+    fn a_key_that_expired_while_it_was_read_is_gone() {
+        let copier = Copier::new(Reserved::new("g"));
+        let keys = Keys::from([Bytes::from_static(b"k")]);
+        let store = |deadline: &str| {
+            let answer = Bytes::from(format!("$-1\r\n$1\r\nx\r\n:{deadline}\r\n"));
+            copier.store(&keys, &answer).expect("a full answer").payload
+        };
+        let has = |payload: Bytes, word: &[u8]| payload.windows(word.len()).any(|part| part == word);
+        assert!(has(store("-2"), b"$3\r\nDEL\r\n$1\r\nk\r\n"));
+        assert!(!has(store("-2"), b"$7\r\nRESTORE\r\n$1\r\nk\r\n"));
+        assert!(has(store("-1"), b"$7\r\nRESTORE\r\n$1\r\nk\r\n$1\r\n0\r\n"));
     }
 }

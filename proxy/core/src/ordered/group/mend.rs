@@ -8,6 +8,7 @@
 use super::super::by_value::{Keys, Request};
 use super::super::effects::{Note, Outgoing};
 use super::super::entry::{Position, TailEntry};
+use super::super::recovery::Attachment;
 use super::super::replica::{Asker, ReadFlight, ReplicaState, StaleReason};
 use super::super::{Effects, Now};
 use super::{Ack, BACKOFF_US, Group};
@@ -59,10 +60,27 @@ impl Group {
     /// Takes a replica that differs in `keys` from the log at `from` out of service until it is mended.
     pub(super) fn begin_mend(&mut self, i: usize, from: u64, keys: Keys, sources: Mask, fx: &mut Effects) {
         self.abandon_reads(i, fx);
+        self.copies.distrust(i);
         let replica = &mut self.replicas[i];
         (replica.flight, replica.applied, replica.sent, replica.retry_at_us) = (None, from, from, 0);
         self.enter(i, ReplicaState::Mending, fx);
         self.mends[i] = Some(Mend { from, keys, sources, step: Step::Waiting(0), tries: 0, token: 0 });
+    }
+
+    /// Half a copy: if it is finished but for what the log touched meanwhile, that is copied now.
+    pub(super) fn join_copied(&mut self, i: usize, attachment: &Attachment, fx: &mut Effects) {
+        if attachment.restarted {
+            self.copies.restarted(i);
+        }
+        match self.copies.lacking(i).filter(|_| attachment.position.is_none()) {
+            Some(mut keys) => {
+                if !self.config.rules.touched_keys {
+                    keys.clear();
+                }
+                self.begin_mend(i, self.log.head().seq, keys, Mask::MAX & !(1 << i), fx);
+            }
+            None => self.stale(i, StaleReason::Partial, fx),
+        }
     }
 
     /// Can a replica that holds `position`, which is not on the log, be brought back? Finds where it left the log.
@@ -163,6 +181,7 @@ impl Group {
             }
             Step::Sealing(at, count) if self.by_value.succeeded(answer) => {
                 self.mends[i] = None;
+                self.copies.end(i);
                 fx.notes.push(Note::Mended { replica: i, keys: count });
                 match self.log.holds(at) {
                     true => self.feed_from(i, at.seq, fx),
@@ -192,7 +211,9 @@ impl Group {
     fn mend_failed(&mut self, i: usize, why: &'static str, fx: &mut Effects) {
         self.mends[i] = None;
         fx.notes.push(Note::Unmended { replica: i, why });
-        self.stale(i, StaleReason::Diverged, fx);
+        let copied = self.copies.is_under_way(i);
+        self.copies.unfinish(i, why);
+        self.stale(i, if copied { StaleReason::Partial } else { StaleReason::Diverged }, fx);
     }
 
     /// Replicas answered the entry differently. Where most agree, the others are mended, as long as

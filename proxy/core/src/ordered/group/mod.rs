@@ -18,6 +18,7 @@ mod time;
 mod watch;
 
 use super::by_value::ByValue;
+use super::copies::Copies;
 use super::effects::{Answer, Effects};
 use super::entry::{Entry, Position, Replies};
 use super::log::Log;
@@ -45,9 +46,12 @@ use std::sync::Arc;
 pub const BUCKETS: usize = 1 << 16;
 /// Payloads up to this many bytes are copied into their entry; larger ones are shared.
 const COPY_BYTES: usize = 32 << 10;
-/// The most entries and bytes merged into one send to a replica that is behind.
+/// The most entries and bytes merged into one send to a replica that is behind. Clients of the same thread wait while
+/// one is written and its answer read, so it is no larger than what makes the round trip worth while.
 const FEED_ENTRIES: usize = 64;
-const FEED_BYTES: usize = 1 << 20;
+const FEED_BYTES: usize = 128 << 10;
+/// The same for what is read from the journal, where the trip is longer.
+const FEED_RECORDED_BYTES: usize = 1 << 20;
 /// Answered entries kept for comparing late replies.
 const COMPARED: usize = 1024;
 /// Bytes of payload a backend's tail may hold before it is cut to half of that.
@@ -271,6 +275,7 @@ pub struct Group {
     held: Vec<HeldRead>,
     /// By replica: what is being done to make it hold what the others hold.
     mends: Vec<Option<Mend>>,
+    copies: Copies,
     survey: Option<survey::Survey>,
     expiry: Expiry,
     journal: record::Journal,
@@ -321,6 +326,7 @@ impl Group {
             unrouted: Vec::new(),
             held: Vec::new(),
             mends: (0..n).map(|_| None).collect(),
+            copies: Copies::new(n, config.log_bytes),
             survey: None,
             expiry: Expiry::default(),
             journal: record::Journal::default(),
@@ -350,6 +356,7 @@ impl Group {
         self.attachments.iter_mut().for_each(|attachment| *attachment = None);
         self.replicas.iter_mut().for_each(|replica| *replica = Replica::new());
         self.mends.iter_mut().for_each(|mend| *mend = None);
+        self.copies.end_all();
         self.survey = None;
         self.begin_expiry();
         self.rules.iter_mut().for_each(|rule| rule.committed = 0);
@@ -465,6 +472,11 @@ impl Group {
     /// The position of the log's head.
     pub fn head(&self) -> Position {
         self.log.head()
+    }
+
+    /// The copies that are being made of all data.
+    pub fn copies(&mut self) -> &mut Copies {
+        &mut self.copies
     }
 
     /// Is this position on the log, and everything after it still here? Otherwise a replica that stands there

@@ -9,7 +9,7 @@ use super::super::entry::{Entry, Position};
 use super::super::recovery::Attachment;
 use super::super::replica::{Flight, Replica, StaleReason};
 use super::super::{Effects, Now};
-use super::{FEED_BYTES, Group};
+use super::{FEED_RECORDED_BYTES, Group};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -240,7 +240,7 @@ impl Group {
             return;
         }
         self.journal.reading |= 1 << i;
-        fx.records.push(Record::Read { replica: i, from, bytes: FEED_BYTES });
+        fx.records.push(Record::Read { replica: i, from, bytes: FEED_RECORDED_BYTES });
     }
 
     /// Entries read for a replica; none when they could not be read.

@@ -182,7 +182,7 @@ impl Group {
             _ if !self.config.rules.position => {
                 return self.feed_from(i, self.replicas[i].applied.max(self.log.base().seq), fx);
             }
-            _ if attachment.partial => return self.stale(i, StaleReason::Partial, fx),
+            _ if attachment.partial => return self.join_copied(i, attachment, fx),
             None if self.may_start_over(attachment) => return self.feed_from(i, 0, fx),
             None => return self.stale(i, StaleReason::Blank, fx),
             Some(position) => position,
@@ -210,6 +210,7 @@ impl Group {
 
     pub(super) fn stale(&mut self, i: usize, reason: StaleReason, fx: &mut Effects) {
         self.abandon_reads(i, fx);
+        self.copies.distrust(i);
         self.replicas[i].flight = None;
         self.enter(i, ReplicaState::Stale(reason), fx);
         fx.notes.push(Note::Stale { replica: i, reason });

@@ -143,6 +143,7 @@ impl Group {
             self.open_from = entry.position.seq;
         }
         let entry = Arc::new(entry);
+        self.copies.appended(&entry.payload, &*self.by_value);
         let fallen = self.log.push(entry.clone());
         self.open.push_back(open);
         self.record_pushed(entry, fallen, fx);

@@ -136,6 +136,7 @@ impl Group {
         }
         self.phase = Phase::Fenced { by };
         self.fail_survey(fx);
+        self.copies.end_all();
         let cause = Cause::Fenced { by };
         self.pending.refuse_all(&cause, &mut fx.answers);
         self.retractions_unknown(&cause, fx);

@@ -1,0 +1,295 @@
+//! What clients notice while a replica is fed what it missed, or gets a copy of all data: the slowest hundredth of
+//! requests that come at a steady rate, during it and before, in one run.
+
+use super::cluster::{BACKENDS, Cluster, DEADLINE, Programs};
+use crate::load::{self, Load, Mix, Settings, Stop};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// The load alone is measured for so long, and a peak for so long.
+const BEFORE: Duration = Duration::from_secs(5);
+const PEAK: Duration = Duration::from_secs(3);
+/// The state of the replicas is looked at after so much of the load.
+const SLICE: Duration = Duration::from_millis(200);
+/// What we want: p99 while a replica catches up, and while it gets a copy, against before; catch-up against the peak.
+const CATCH_UP_GOAL: f64 = 1.5;
+const RESEED_GOAL: f64 = 2.0;
+const SPEED_GOAL: f64 = 0.5;
+/// So little log that an empty server cannot be fed from its beginning. The keys must be more than that.
+const SHORT_LOG: &str = "log-memory = \"32MiB\"\nhints = false\n";
+/// The backend that goes away.
+const AWAY: usize = BACKENDS - 1;
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The programs under test.
+    pub programs: Programs,
+    /// Writes that the replica misses.
+    pub missed: u64,
+    /// Steady load as a share of the peak.
+    pub share: f64,
+    /// Which requests.
+    pub mix: Mix,
+    /// How often.
+    pub rounds: u64,
+    /// Keys of the data that is copied; none: only catch-up is measured.
+    pub keys: Option<u64>,
+    /// `reseed-by` of each copy.
+    pub ways: Vec<String>,
+    /// Further lines of the group's section.
+    pub group: String,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct ShareReport {
+    pub rows: Vec<Row>,
+}
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Row {
+    pub what: String,
+    pub peak_writes: f64,
+    pub rate: f64,
+    pub seconds: f64,
+    pub p50_before_us: u64,
+    pub p50_during_us: u64,
+    pub p99_before_us: u64,
+    pub p99_during_us: u64,
+    pub max_during_us: u64,
+    pub errors: u64,
+    /// Only of a catch-up: writes a second that the replica applied.
+    pub catch_up_writes: Option<f64>,
+}
+
+impl Row {
+    /// The slowest hundredth during it against before.
+    pub fn ratio(&self) -> f64 {
+        self.p99_during_us as f64 / self.p99_before_us.max(1) as f64
+    }
+
+    fn met(&self) -> bool {
+        let goal = if self.catch_up_writes.is_some() { CATCH_UP_GOAL } else { RESEED_GOAL };
+        let fast = self.catch_up_writes.is_none_or(|writes| writes >= SPEED_GOAL * self.peak_writes);
+        self.ratio() <= goal && fast && self.errors == 0
+    }
+
+    fn text(&self) -> String {
+        let speed = self.catch_up_writes.map_or(String::new(), |writes| {
+            format!(
+                ", {writes:.0} writes/s, {:.2} of the peak of {:.0}",
+                writes / self.peak_writes,
+                self.peak_writes
+            )
+        });
+        format!(
+            "{:<22} {:>6.2} s at {:>6.0}/s: p99 {:>6} µs before, {:>6} µs during, ratio {:.2}; p50 {} and {} µs, max {} µs; {} errors{speed}: {}\n",
+            self.what,
+            self.seconds,
+            self.rate,
+            self.p99_before_us,
+            self.p99_during_us,
+            self.ratio(),
+            self.p50_before_us,
+            self.p50_during_us,
+            self.max_during_us,
+            self.errors,
+            if self.met() { "met" } else { "MISSED" }
+        )
+    }
+}
+
+impl ShareReport {
+    /// No client saw an error. The ratios are for the reader to judge: machines differ.
+    pub fn kept(&self) -> bool {
+        self.rows.iter().all(|row| row.errors == 0)
+    }
+
+    /// As a table, with the goals.
+    pub fn text(&self) -> String {
+        let rows: String = self.rows.iter().map(Row::text).collect();
+        rows + &format!(
+            "goals: ratio at most {CATCH_UP_GOAL} in a catch-up of at least {SPEED_GOAL} of the peak, at most {RESEED_GOAL} in a copy; no errors\n"
+        )
+    }
+}
+
+/// Measures all of it.
+pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<ShareReport> {
+    let mut rows = Vec::new();
+    let mut add = |row: Row| {
+        log(row.text().trim_end());
+        rows.push(row);
+    };
+    if plan.missed > 0 {
+        let mut cluster = Cluster::start_with(&plan.programs, false, &plan.group)?;
+        for _ in 0..plan.rounds {
+            add(catch_up(plan, &mut cluster)?);
+        }
+    }
+    for (keys, way) in plan.keys.iter().flat_map(|keys| plan.ways.iter().map(move |way| (*keys, way))) {
+        let group = format!("{SHORT_LOG}{}reseed-by = \"{way}\"\n", plan.group);
+        let mut cluster = Cluster::start_with(&plan.programs, false, &group)?;
+        for round in 0..plan.rounds {
+            add(reseed(plan, &mut cluster, keys, way, round == 0)?);
+        }
+    }
+    Ok(ShareReport { rows })
+}
+
+/// Steady load in slices.
+struct Steady {
+    load: Load,
+    latency: Histogram<u64>,
+    answered: u64,
+    errors: u64,
+}
+
+impl Steady {
+    fn new(settings: &Settings) -> io::Result<Steady> {
+        let load = Load::connect(settings).map_err(io::Error::other)?;
+        Ok(Steady { load, latency: histogram()?, answered: 0, errors: 0 })
+    }
+
+    fn slice(&mut self) -> io::Result<()> {
+        let outcome = self.load.run(Stop::After(SLICE)).map_err(io::Error::other)?;
+        self.latency.add(&outcome.latency).map_err(io::Error::other)?;
+        self.answered += outcome.answered;
+        self.errors += outcome.errors + outcome.unfinished;
+        Ok(())
+    }
+
+    /// What was seen since the last time.
+    fn take(&mut self) -> io::Result<(Histogram<u64>, u64, u64)> {
+        let latency = std::mem::replace(&mut self.latency, histogram()?);
+        Ok((latency, std::mem::take(&mut self.answered), std::mem::take(&mut self.errors)))
+    }
+}
+
+fn histogram() -> io::Result<Histogram<u64>> {
+    Histogram::new_with_bounds(1, 60_000_000, 3).map_err(io::Error::other)
+}
+
+fn settings(cluster: &Cluster, keys: u64, mix: Mix) -> Settings {
+    let target = cluster.owner().address;
+    Settings { target, connections: 50, depth: 16, value_bytes: 64, keys, mix, rate: None, protocol: 2 }
+}
+
+/// Writes a second in a closed loop.
+fn peak(cluster: &Cluster, keys: u64) -> io::Result<f64> {
+    let run = |mut load: Load| load.run(Stop::After(PEAK));
+    let outcome = Load::connect(&settings(cluster, keys, Mix::SET)).and_then(run);
+    Ok(outcome.map_err(io::Error::other)?.throughput())
+}
+
+/// Steady load until `ended` says so, or the patience is over.
+fn go_on(steady: &mut Steady, cluster: &mut Cluster, ended: impl Fn(&Cluster) -> bool) -> io::Result<()> {
+    let since = Instant::now();
+    while !ended(cluster) {
+        cluster.assert_alive()?;
+        if since.elapsed() > DEADLINE * 10 {
+            return Err(io::Error::other(format!("it takes too long: {}", cluster.account())));
+        }
+        steady.slice()?;
+    }
+    Ok(())
+}
+
+fn all_in_sync(cluster: &Cluster) -> bool {
+    let states = cluster.states();
+    states.len() == BACKENDS && states.iter().all(|state| state == "in-sync")
+}
+
+fn catch_up(plan: &Plan, cluster: &mut Cluster) -> io::Result<Row> {
+    let keys = 10_000;
+    let peak_writes = peak(cluster, keys)?;
+    cluster.wait_in_sync()?;
+    let rate = (peak_writes * plan.share).max(1.0);
+    let open = Settings { rate: Some(rate), ..settings(cluster, keys, plan.mix) };
+    load::fill(&settings(cluster, keys, Mix::SET)).map_err(io::Error::other)?;
+    let mut steady = Steady::new(&open)?;
+    let begun = Instant::now();
+    go_on(&mut steady, cluster, |_| begun.elapsed() > BEFORE)?;
+    let (before, _, mut errors) = steady.take()?;
+    cluster.backends[AWAY].kill()?;
+    let missing = Load::connect(&settings(cluster, keys, Mix::SET));
+    let missed =
+        missing.and_then(|mut load| load.run(Stop::Requests(plan.missed))).map_err(io::Error::other)?;
+    errors += missed.errors;
+    let Cluster { backends, network, .. } = cluster;
+    backends[AWAY].start(network)?;
+    go_on(&mut steady, cluster, |cluster| cluster.backends[AWAY].answers())?;
+    let (_, early, more) = steady.take()?;
+    let begun = Instant::now();
+    go_on(&mut steady, cluster, all_in_sync)?;
+    let took = begun.elapsed().as_secs_f64();
+    let (during, late, still_more) = steady.take()?;
+    let written = (early + late) as f64 * f64::from(100 - plan.mix.get_percent) / 100.0;
+    let catch_up_writes = Some((missed.answered as f64 + written) / took);
+    let row = Row {
+        what: "catch-up".into(),
+        peak_writes,
+        rate,
+        seconds: took,
+        catch_up_writes,
+        ..Row::of(&before, &during)
+    };
+    Ok(Row { errors: errors + more + still_more, ..row })
+}
+
+fn reseed(plan: &Plan, cluster: &mut Cluster, keys: u64, way: &str, fill: bool) -> io::Result<Row> {
+    if fill {
+        load::fill(&settings(cluster, keys, Mix::SET)).map_err(io::Error::other)?;
+    }
+    let peak_writes = peak(cluster, keys)?;
+    cluster.wait_in_sync()?;
+    let rate = (peak_writes * plan.share).max(1.0);
+    let mut steady = Steady::new(&Settings { rate: Some(rate), ..settings(cluster, keys, plan.mix) })?;
+    let begun = Instant::now();
+    go_on(&mut steady, cluster, |_| begun.elapsed() > BEFORE)?;
+    let (before, _, errors) = steady.take()?;
+    cluster.backends[AWAY].kill()?;
+    cluster.backends[AWAY].wipe()?;
+    let Cluster { backends, network, .. } = cluster;
+    backends[AWAY].start(network)?;
+    let begun = Instant::now();
+    go_on(&mut steady, cluster, all_in_sync)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let (during, _, more) = steady.take()?;
+    cluster.wait_in_sync()?;
+    let (_, differing) = cluster.divergent()?;
+    if let Some(key) = differing.first() {
+        return Err(io::Error::other(format!(
+            "after a copy by {way} {} keys differ, {key} first",
+            differing.len()
+        )));
+    }
+    let what = format!("{way}, {keys} keys");
+    let row = Row { what, peak_writes, rate, seconds, ..Row::of(&before, &during) };
+    Ok(Row { errors: errors + more, ..row })
+}
+
+impl Row {
+    fn of(before: &Histogram<u64>, during: &Histogram<u64>) -> Row {
+        let quantile = |latency: &Histogram<u64>, q| latency.value_at_quantile(q);
+        Row {
+            what: String::new(),
+            peak_writes: 0.0,
+            rate: 0.0,
+            seconds: 0.0,
+            p50_before_us: quantile(before, 0.5),
+            p50_during_us: quantile(during, 0.5),
+            p99_before_us: quantile(before, 0.99),
+            p99_during_us: quantile(during, 0.99),
+            max_during_us: during.max(),
+            errors: 0,
+            catch_up_writes: None,
+        }
+    }
+}
