@@ -190,6 +190,7 @@ fn keys_end_on_servers_that_are_full() {
         for i in 0..100 {
             client.ok(&format!("SET k{i} {value}"));
         }
+        cluster.assert_equal();
         for server in &cluster.servers {
             let info = server.client().ok("INFO memory").string();
             let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("told");

@@ -260,3 +260,21 @@ fn frees_are_not_refused_with_what_needs_memory() {
     wait_full(&cluster, false);
     client.ok("SET k v");
 }
+
+#[test]
+fn a_full_server_can_be_flushed() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let cluster = Cluster::start(Setup::new(kind, 3).group("memory-watermark = 1.0"));
+        let mut client = cluster.client();
+        fill(&mut client);
+        cluster.assert_equal();
+        for server in &cluster.servers {
+            limit(server, used(server) - 100_000);
+        }
+        assert!(is_oom(&client.line("SET more x")));
+        client.ok("FLUSHALL");
+        assert_eq!(client.line("DBSIZE").number(), 0);
+        wait_until("there is room", LONG, || !client.line("SET more x").is_error());
+        cluster.assert_equal();
+    }
+}

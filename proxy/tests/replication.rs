@@ -320,3 +320,37 @@ fn a_scan_sees_every_key_however_reads_are_spread() {
         assert_eq!(client.line("KEYS *").items.len(), 2000);
     }
 }
+
+/// Everything goes on all servers, at one place in the order, and the servers are still known.
+#[test]
+fn everything_is_flushed_and_nothing_else() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let mut cluster = Cluster::start(Setup::new(kind, 3));
+        let mut client = cluster.client();
+        cluster.servers[2].stop();
+        for i in 0..50 {
+            client.ok(&format!("SET k{i} v"));
+            client.ok(&format!("SET t{i} v EX 1000"));
+        }
+        client.ok("FLUSHALL");
+        assert_eq!(client.line("DBSIZE").number(), 0);
+        client.ok("SET after 1");
+        cluster.servers[2].run();
+        cluster.proxy.wait_in_sync();
+        cluster.assert_equal();
+        assert_eq!(cluster.servers[2].client().line("GET after").string(), "1");
+        let replies = client.pipeline(
+            &harness::lines(&["MULTI", "SET a 1", "FLUSHDB ASYNC", "DBSIZE", "SET b 1", "EXEC"]),
+            6,
+        );
+        assert_eq!(replies[5].items[2].number(), 0);
+        assert_eq!(client.line("KEYS *").strings(), ["b"]);
+        assert_eq!(client.line("FLUSHALL NOW").string(), "ERR syntax error");
+        cluster.proxy.kill();
+        cluster.proxy.run();
+        cluster.proxy.wait_in_sync();
+        assert_eq!(cluster.client().line("GET b").string(), "1");
+        cluster.assert_equal();
+        assert_eq!(cluster.proxy.metric("quorate_divergences_total"), 0.0);
+    }
+}

@@ -123,6 +123,7 @@ fn carried(carry: Carry, args: CommandArgs) -> &'static str {
         Carry::Read => "read",
         Carry::Deadline(_) => "read",
         Carry::Deterministic => "deterministic",
+        Carry::Flush => "rewritten",
         Carry::Rewritten(_) if rewritten(carry, args).is_none() => "deterministic",
         Carry::Rewritten(_) => "rewritten",
         Carry::Waits(_) => "waits",

@@ -13,6 +13,7 @@ use quorate_core::plan::{ASK, OpClass, REJECT};
 use quorate_wire::command::{
     self, Carry, Command, CommandError, Filter, Flags, Local, Rewrite, Rewritten, Step,
 };
+use quorate_wire::resp::flush::flush;
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, encode};
 
@@ -27,6 +28,9 @@ enum Added {
     /// It ends the second key when it would have ended the first.
     DeadlineOfFirst,
 }
+
+/// What a client reads whose options make no sense.
+pub(super) const SYNTAX: &str = "ERR syntax error";
 
 /// What a client reads that names one of our keys.
 pub(super) const OWN_KEYS: &str = "NOPERM keys that begin with '__quorate:' belong to the proxy";
@@ -101,6 +105,12 @@ impl Worker {
             Carry::Deterministic => {
                 self.order(s, Access::Write, command, args, payload(raw, own), Added::Nothing)
             }
+            Carry::Flush => match flush(&s.port.group.reserved, args) {
+                Some(entry) => {
+                    self.order(s, Access::Write, command, args, Payload::Own(entry), Added::Nothing)
+                }
+                None => s.error(SYNTAX),
+            },
             Carry::Rewritten(kind @ (Rewrite::Publish | Rewrite::Spublish)) => {
                 self.publish(s, command, kind, args);
             }

@@ -6,7 +6,7 @@
 use super::burst::{Kind, Payload};
 use super::filter::{Exec, Facts, Part, RANDOM_TRIES, Shape};
 use super::local;
-use super::request::{OWN_KEYS, filtered_payload, reaches_reserved};
+use super::request::{OWN_KEYS, SYNTAX, filtered_payload, reaches_reserved};
 use super::session::Session;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::Worker;
@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Access, Ends, Mark, Role, Timed, Transaction, Watch};
 use quorate_core::plan::OpClass;
 use quorate_wire::command::{self, Carry, Command, Filter, Flags, Local, Rewrite, Rewritten, Step};
+use quorate_wire::resp::flush::flush;
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, each_command, encode};
 use std::borrow::Cow;
@@ -359,6 +360,14 @@ impl Worker {
                 let (sharded, channel) = (kind == Rewrite::Spublish, Bytes::copy_from_slice(&args[1]));
                 draft.replies(1, Shape::Published { sharded, channel });
             }
+            Carry::Flush => match flush(&s.port.group.reserved, args) {
+                Some(entry) => {
+                    draft.touch(item, args, Access::Write);
+                    draft.payload.extend_from_slice(&entry);
+                    draft.replies(1, Shape::AsIs);
+                }
+                None => draft.own(Bytes::from(format!("-{SYNTAX}\r\n"))),
+            },
             // Inside a transaction nothing waits.
             Carry::Deterministic | Carry::Waits(_) | Carry::Rewritten(_) | Carry::Refused(_) => {
                 draft.touch(item, args, Access::Write);

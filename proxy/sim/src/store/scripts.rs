@@ -1,5 +1,5 @@
-//! The one script that a proxy sends: it ends keys that are past the deadline that their values carry.
-//! What it does is written here anew, from its description; no other script is known.
+//! The scripts that a proxy sends: one ends keys that are past the deadline that their values carry, one empties the
+//! database but for some keys. What they do is written here anew, from its description; no other is known.
 
 use super::keyspace::Keyspace;
 use super::number::int_arg;
@@ -16,6 +16,9 @@ const LEAST: i64 = 1_577_836_800_000;
 
 fn eval(db: &mut Keyspace, args: &[Vec<u8>]) -> Answer {
     let count = usize::try_from(int_arg(&args[2])?).unwrap_or(usize::MAX);
+    if args[1].starts_with(b"local function empties(keys)") {
+        return Ok(empty(db, &args[3..]));
+    }
     if !args[1].starts_with(b"local function ends(keys,now)") {
         return Err(Fault::fixed("ERR this store runs no scripts but that of a proxy"));
     }
@@ -24,6 +27,17 @@ fn eval(db: &mut Keyspace, args: &[Vec<u8>]) -> Answer {
     };
     let now = int_arg(now)?;
     Ok(Reply::Array(keys.iter().map(|key| Reply::Int(end(db, key, now))).collect()))
+}
+
+fn empty(db: &mut Keyspace, keep: &[Vec<u8>]) -> Reply {
+    let kept: Vec<_> = keep.iter().map(|key| (key, db.value(key).cloned())).collect();
+    db.clear();
+    for (key, value) in kept {
+        if let Some(value) = value {
+            db.put(key, value);
+        }
+    }
+    Reply::OK
 }
 
 /// The deadline of a key that is left, -1 for none, -2 for no key.
@@ -74,6 +88,17 @@ mod tests {
         assert_eq!(run(&mut db, &words), Ok(Reply::Array(left)));
         assert!(!db.contains(b"old") && !db.contains(b"set") && db.contains(b"late"));
         assert_eq!(db.deadline_ms(b"new"), Some((now + 1 + BACK) as u64), "set back now");
+    }
+
+    #[test]
+    fn what_is_kept_survives_emptying() {
+        let mut db = Keyspace::default();
+        for key in ["ours", "theirs"] {
+            db.put(key.as_bytes(), Value::Text(b"1".to_vec()));
+        }
+        let script = "local function empties(keys) and so on";
+        assert_eq!(run(&mut db, &["EVAL", script, "2", "ours", "none"]), Ok(Reply::OK));
+        assert_eq!(db.keys().collect::<Vec<_>>(), [b"ours"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::net::{ConnId, Segment, Way};
 use super::options::Options;
 use crate::store::{Env as Failing, Fate, Store};
 use bytes::Bytes;
+use quorate_wire::resp::Value;
 use std::collections::BTreeMap;
 
 /// One server.
@@ -174,6 +175,15 @@ impl Backend {
         let _ = self.store.feed(session, &bytes, now_ms, &mut out);
         self.store.disconnect(session);
         out
+    }
+
+    /// The command that gives another server this key as it is here: its value and its deadline, or nothing.
+    pub(super) fn copy_of(&mut self, key: Vec<u8>, now_ms: u64) -> Vec<Vec<u8>> {
+        let deadline = self.store.deadlines().find(|(other, _)| *other == key).map_or(0, |(_, at)| at);
+        let dump = self.administer(&[vec![b"DUMP".to_vec(), key.clone()]], now_ms);
+        let Some(Value::Bulk(dump)) = Value::parse(&dump.into()) else { return vec![b"DEL".to_vec(), key] };
+        let at = deadline.to_string().into_bytes();
+        vec![b"RESTORE".to_vec(), key, at, dump.to_vec(), b"REPLACE".to_vec(), b"ABSTTL".to_vec()]
     }
 
     /// Clients' data, and the position it claims.

@@ -3,7 +3,6 @@
 use super::World;
 use super::proxy::Proxy;
 use quorate_core::ordered::{Phase, ReplicaState};
-use quorate_wire::resp::Value;
 use std::collections::BTreeMap;
 
 impl World {
@@ -73,16 +72,8 @@ impl World {
     fn copy(&mut self, source: usize, target: usize) {
         let now_ms = self.env.agenda.unix_ms();
         let keys: Vec<Vec<u8>> = self.backends[source].store.keys().map(<[u8]>::to_vec).collect();
-        let store = &self.backends[source].store;
-        let deadlines: BTreeMap<Vec<u8>, u64> =
-            store.deadlines().map(|(key, at)| (key.to_vec(), at)).collect();
         let mut commands = vec![vec![b"MULTI".to_vec()], vec![b"FLUSHALL".to_vec()]];
-        for key in keys {
-            let dump = self.backends[source].administer(&[vec![b"DUMP".to_vec(), key.clone()]], now_ms);
-            let Some(Value::Bulk(dump)) = Value::parse(&dump.into()) else { continue };
-            let at = deadlines.get(&key).copied().unwrap_or(0).to_string().into_bytes();
-            commands.push(vec![b"RESTORE".to_vec(), key, at, dump.to_vec(), b"ABSTTL".to_vec()]);
-        }
+        commands.extend(keys.into_iter().map(|key| self.backends[source].copy_of(key, now_ms)));
         commands.push(vec![b"EXEC".to_vec()]);
         self.backends[target].administer(&commands, now_ms);
         self.backends[target].sync();

@@ -3,7 +3,7 @@
 
 use super::World;
 use quorate_core::ordered::Keys;
-use quorate_wire::resp::{Reserved, Value};
+use quorate_wire::resp::Reserved;
 
 /// Keys that are copied each time the operator looks.
 const PAGE: usize = 4;
@@ -97,13 +97,7 @@ impl World {
     fn copy_keys(&mut self, scan: &Scan, keys: Vec<Vec<u8>>) {
         let now_ms = self.env.agenda.unix_ms();
         for key in keys {
-            let dump = self.backends[scan.source].administer(&[vec![b"DUMP".to_vec(), key.clone()]], now_ms);
-            let command = match Value::parse(&dump.into()) {
-                Some(Value::Bulk(dump)) => {
-                    vec![b"RESTORE".to_vec(), key, b"0".to_vec(), dump.to_vec(), b"REPLACE".to_vec()]
-                }
-                _ => vec![b"DEL".to_vec(), key],
-            };
+            let command = self.backends[scan.source].copy_of(key, now_ms);
             self.backends[scan.target].administer(&[command], now_ms);
         }
     }

@@ -14,6 +14,7 @@ pub use table::{Reader, Tracker};
 use bytes::Bytes;
 use quorate_wire::command;
 use quorate_wire::resp::each_command;
+use quorate_wire::resp::flush::is_flush;
 use std::collections::BTreeSet;
 
 /// Which reads of a client count.
@@ -82,7 +83,7 @@ pub fn changed(payload: &[Bytes]) -> Changed {
     for part in payload {
         let whole = each_command(part, |bytes, args| {
             let Ok(command) = command::resolve(args) else { return };
-            all |= matches!(command.name, "flushall" | "flushdb" | "swapdb");
+            all |= is_flush(args);
             if !command.flags.has(command::Flags::READONLY) {
                 command::keys(command, args, &mut |key| {
                     keys.insert(bytes.slice_ref(key));

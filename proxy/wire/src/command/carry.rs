@@ -14,6 +14,8 @@ pub enum Carry {
     Rewritten(Rewrite),
     /// An entry of the log as it is, which does not wait there; until something is there it is parked.
     Waits(Waits),
+    /// An entry of the log that removes every key but the reserved ones.
+    Flush,
     /// Answered by the proxy.
     Local(Local),
     /// Part of a client's transaction.
@@ -172,8 +174,6 @@ named! {
         Script = "script",
         /// Administration of one server.
         Admin = "admin",
-        /// It would remove the reserved keys.
-        Flush = "flush",
         /// A database other than 0.
         Databases = "databases",
         /// Redis Cluster and moving keys between servers.
@@ -222,7 +222,6 @@ impl Refusal {
             Refusal::Blocking => "commands that wait cannot be an entry of the log",
             Refusal::Script => "the effect of a script may differ between replicas",
             Refusal::Admin => "it concerns one server; ask the backend itself",
-            Refusal::Flush => "it would remove the reserved keys as well",
             Refusal::Databases => "only database 0 is served",
             Refusal::Cluster => "the proxy is not a cluster node",
             Refusal::Container => "it needs a sub-command",

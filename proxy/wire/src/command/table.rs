@@ -198,6 +198,7 @@ fn carry_of(text: &str) -> Option<Carry> {
     match kind {
         "read" => Some(Carry::Read),
         "deterministic" => Some(Carry::Deterministic),
+        "flush" => Some(Carry::Flush),
         "deadline" => TimeLeft::parse(detail).map(Carry::Deadline),
         "rewrite" => Rewrite::parse(detail).map(Carry::Rewritten),
         "local" => Local::parse(detail).map(Carry::Local),

@@ -4,6 +4,7 @@
 //! the others, so the position is written only after every reply was seen; until then a mark says
 //! that what the server holds is part of a copy.
 
+use super::flush::is_flush;
 use super::transaction::Reserved;
 use super::value::Value;
 use super::{each_command, encode, expiry};
@@ -30,7 +31,9 @@ impl ByValue for Copier {
             [one] => one.clone(),
             many => many.concat().into(),
         };
-        each_command(&whole, |_, args| {
+        let mut known_all = true;
+        let whole = each_command(&whole, |_, args| {
+            known_all &= !is_flush(args);
             // What is no command was refused by every server. A transaction may hold reads, which touch nothing.
             let Ok(known) = command::resolve(args) else { return };
             if !matches!(command::classify(known, args), Carry::Read | Carry::Deadline(_)) {
@@ -38,7 +41,8 @@ impl ByValue for Copier {
                     keys.insert(Bytes::copy_from_slice(key));
                 });
             }
-        })
+        });
+        whole && known_all
     }
 
     fn named(&self, payload: &Bytes, keys: &mut Keys) -> bool {

@@ -28,41 +28,29 @@ pub fn brought_forward(kept: i64) -> Option<i64> {
     }
 }
 
-/// Ends those of `keys` that are past their deadlines at `now`, as a function of Lua: gives the deadlines of the
-/// others, -1 for none, -2 for a key that is gone. It depends on the data alone.
-pub(super) const ENDS: &str = "local function ends(keys,now) local left={} \
+macro_rules! ends {
+    () => {
+        "local function ends(keys,now) local left={} \
 for i,key in ipairs(keys) do local at=redis.call('PEXPIRETIME',key) \
 if at>=4505177464170496 then at=at-4503599627370496 \
 elseif at>=4503599627370496 then at=-1 \
 elseif at>now then redis.call('PEXPIREAT',key,string.format('%.0f',at+4503599627370496)) end \
 if at>=0 and at<=now then redis.call('UNLINK',key) at=-2 end \
-left[i]=at end return left end ";
+left[i]=at end return left end "
+    };
+}
+
+/// Ends those of `keys` that are past their deadlines at `now`, as a function of Lua: gives the deadlines of the
+/// others, -1 for none, -2 for a key that is gone. It depends on the data alone.
+pub(super) const ENDS: &str = ends!();
 
 /// What [`check`] runs.
-pub const CHECK: &str = whole();
+pub const CHECK: &str = concat!(ends!(), "return ends(KEYS,tonumber(ARGV[1]))");
 
 /// Brings the deadlines of its keys forward again, so that a backend acts on them itself; how many there were.
 pub const RELEASE: &str = "local n=0 for i,key in ipairs(KEYS) do local at=redis.call('PEXPIRETIME',key) \
 if at>=4505177464170496 then \
 redis.call('PEXPIREAT',key,string.format('%.0f',at-4503599627370496)) n=n+1 end end return n";
-
-const fn whole() -> &'static str {
-    const TAIL: &str = "return ends(KEYS,tonumber(ARGV[1]))";
-    const LEN: usize = ENDS.len() + TAIL.len();
-    const BYTES: [u8; LEN] = {
-        let mut out = [0; LEN];
-        let mut i = 0;
-        while i < LEN {
-            out[i] = if i < ENDS.len() { ENDS.as_bytes()[i] } else { TAIL.as_bytes()[i - ENDS.len()] };
-            i += 1;
-        }
-        out
-    };
-    match std::str::from_utf8(&BYTES) {
-        Ok(text) => text,
-        Err(_) => panic!("two texts make a text"),
-    }
-}
 
 /// The command that ends those of `keys` whose deadline is `now`, in milliseconds since 1970, or earlier.
 pub fn check(keys: &[Bytes], now: u64) -> Bytes {

@@ -6,6 +6,7 @@ pub mod copy;
 pub mod decode;
 pub mod encode;
 pub mod expiry;
+pub mod flush;
 pub mod reply;
 mod script;
 pub mod tail;

@@ -7,6 +7,7 @@
 use super::decode::each_command;
 use super::encode;
 use super::expiry;
+use super::flush::{self, is_flush};
 use super::tail;
 use super::transaction::{Framer, TransactionReader, trim};
 use crate::command;
@@ -26,7 +27,8 @@ if first>4 then redis.call('RPUSH',KEYS[2],unpack(a,4,first-1)) end\n\
 if a[2]~='0' then redis.call('LTRIM',KEYS[2],'-'..a[2],'-1') end\n\
 local replies,n={},0\n\
 while a[first] do local last=first+tonumber(a[first]) n=n+1 \
-if a[first+1]=='EVAL' then replies[n]=ends({unpack(a,first+4,last-1)},tonumber(a[last])) \
+if a[first+1]=='FLUSH' then replies[n]=empties({unpack(a,first+2,last)}) \
+elseif a[first+1]=='EVAL' then replies[n]=ends({unpack(a,first+4,last-1)},tonumber(a[last])) \
 else replies[n]=redis.pcall(unpack(a,first+1,last)) end \
 if a[first+1]=='PUBLISH' or a[first+1]=='SPUBLISH' then replies[n]=0 end first=last+1 end\n\
 replies[n+1]={ok='OK'} return replies";
@@ -41,7 +43,7 @@ impl Framer {
             count += script_arguments(entry, &mut commands)?;
         }
         let (tails, keep) = if self.tail { (entries.len(), trim(entries)) } else { (0, 0) };
-        let script = [expiry::ENDS, SCRIPT].concat();
+        let script = [expiry::ENDS, flush::EMPTIES, SCRIPT].concat();
         let mut out = BytesMut::with_capacity(commands.len() * 2 + script.len() + 512);
         encode::header(b'*', 8 + tails + count, &mut out);
         let (position, keep) = (last.position.to_string(), keep.to_string());
@@ -80,6 +82,13 @@ fn script_arguments(entry: &Entry, out: &mut BytesMut) -> Option<usize> {
         let frees = message.is_some()
             || ends_keys
             || command::resolve(args).is_ok_and(|c| command::frees(c, args, entry.dialect));
+        if is_flush(args) {
+            let keys = args.from(3);
+            encode::bulk((1 + keys.len()).to_string().as_bytes(), out);
+            encode::bulk(b"FLUSH", out);
+            count += 2 + keys.len();
+            return keys.for_each(|key| encode::bulk(key, out));
+        }
         fits &= frees && args.len() <= ARGUMENTS;
         encode::bulk(args.len().to_string().as_bytes(), out);
         args.from(0).for_each(|argument| encode::bulk(argument, out));
