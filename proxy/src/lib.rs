@@ -18,5 +18,6 @@ pub mod policies;
 pub mod proxy;
 pub mod recorder;
 pub mod telemetry;
+pub mod tls;
 pub mod uncommitted;
 pub mod worker;

@@ -20,6 +20,8 @@ use crate::memory::Memory;
 use crate::policies::{GroupPolicy, PolicyError, topology};
 use crate::recorder::{Recorder, journaling};
 use crate::telemetry::{Metrics, WorkerCounters};
+use crate::tls::accept::MOST_HANDSHAKES;
+use crate::tls::{Arrival, Complaints, Terminator, Unusable};
 use crate::worker::{Clock, Mail, Mailbox, Sequencer, Worker};
 use arc_swap::ArcSwap;
 use quorate_core::ordered::{Ack, Entry, Event, Group, GroupConfig, Journaling, Past, Phase};
@@ -30,13 +32,14 @@ use quorate_host::{Host, HostError};
 use quorate_wire::command::StreamStamp;
 use quorate_wire::resp::{Copier, Framer, Limits, Reserved};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::task::{JoinSet, LocalSet, spawn_blocking};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 const TICK: Duration = Duration::from_millis(10);
@@ -68,6 +71,14 @@ pub enum StartError {
         group: String,
         /// What is wrong.
         error: JournalError,
+    },
+    /// A listener's certificate.
+    #[error("listener '{listener}': {error}")]
+    Tls {
+        /// The listener.
+        listener: String,
+        /// What is wrong.
+        error: Unusable,
     },
     /// A listener's address.
     #[error("cannot listen on {address}: {error}")]
@@ -132,8 +143,13 @@ impl Proxy {
         }
         let registry = Arc::new(Registry::default());
         let counters: Vec<Arc<WorkerCounters>> = (0..count).map(|_| Arc::default()).collect();
-        let metrics =
-            Metrics { workers: counters.clone(), groups: groups.clone(), clients: registry.clone() };
+        let metrics = Metrics {
+            workers: counters.clone(),
+            groups: groups.clone(),
+            clients: registry.clone(),
+            terminators: terminators(config)?,
+        };
+        let terminators = metrics.terminators.clone();
         let clock = Clock::start();
         for (index, counters) in counters.into_iter().enumerate() {
             let mut handles = Vec::new();
@@ -164,14 +180,19 @@ impl Proxy {
             drain_timeout: config.proxy.drain_timeout,
         };
         for listener in &config.listeners {
-            proxy.listen(listener).await?;
+            let terminator = terminators.iter().find(|t| t.listener == listener.name).cloned();
+            proxy.listen(listener, terminator).await?;
         }
         // The ticker that ends runaway guests lives as long as the engine.
         std::mem::forget(host);
         Ok(proxy)
     }
 
-    async fn listen(&mut self, listener: &Listener) -> Result<(), StartError> {
+    async fn listen(
+        &mut self,
+        listener: &Listener,
+        terminator: Option<Arc<Terminator>>,
+    ) -> Result<(), StartError> {
         let Some(group) = self.groups.iter().find(|g| g.name == listener.group) else { return Ok(()) };
         let address = (listener.address.host.as_str(), listener.address.port);
         let failed = |error| StartError::Listen { address: listener.address.to_string(), error };
@@ -191,9 +212,13 @@ impl Proxy {
             clients: AtomicU64::new(0),
             output_limit: size(listener.output_limit),
             idle_timeout: listener.idle_timeout,
+            complaints: Complaints::default(),
         });
         self.addresses.push((listener.name.clone(), socket.local_addr().map_err(failed)?));
-        self.acceptors.spawn(accept(socket, port, self.mailboxes.clone()));
+        if let Some(terminator) = &terminator {
+            self.acceptors.spawn(terminator.clone().watch());
+        }
+        self.acceptors.spawn(accept(socket, port, terminator, self.mailboxes.clone()));
         Ok(())
     }
 
@@ -280,7 +305,23 @@ fn sequencer(config: GroupConfig, plans: &[Plan], reserved: &Reserved) -> Group 
     Group::new(config, plans, Box::new(StreamStamp::default()), Box::new(copier))
 }
 
-async fn accept(socket: TcpListener, port: Arc<Port>, mailboxes: Arc<[Arc<Mailbox>]>) {
+/// Those who end TLS, of the listeners that have it.
+fn terminators(config: &Config) -> Result<Vec<Arc<Terminator>>, StartError> {
+    let secure = config.listeners.iter().filter_map(|listener| Some((listener, listener.tls.as_ref()?)));
+    let open = |(listener, files): (&Listener, _)| {
+        let failed = |error| StartError::Tls { listener: listener.name.clone(), error };
+        Terminator::new(&listener.name, files).map(Arc::new).map_err(failed)
+    };
+    secure.map(open).collect()
+}
+
+async fn accept(
+    socket: TcpListener,
+    port: Arc<Port>,
+    terminator: Option<Arc<Terminator>>,
+    mailboxes: Arc<[Arc<Mailbox>]>,
+) {
+    let mut handshakes = Handshakes::default();
     let mut turn = 0;
     loop {
         let stream = match socket.accept().await {
@@ -294,16 +335,64 @@ async fn accept(socket: TcpListener, port: Arc<Port>, mailboxes: Arc<[Arc<Mailbo
         };
         if port.clients.fetch_add(1, Ordering::Relaxed) >= port.max_clients {
             port.clients.fetch_sub(1, Ordering::Relaxed);
-            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            if terminator.is_none() {
+                let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            }
             continue;
         }
-        match stream.into_std() {
-            Ok(stream) => mailboxes[turn].post(Mail::Accept(stream, port.clone())),
-            Err(_) => {
-                port.clients.fetch_sub(1, Ordering::Relaxed);
-            }
+        let seat = Seat(Some(port.clone()));
+        let mailbox = mailboxes[turn].clone();
+        match &terminator {
+            Some(terminator) => handshakes.begin(terminator.clone(), stream, seat, mailbox),
+            None => seat.take(Arrival::new(stream, None).ok(), &mailbox),
         }
         turn = (turn + 1) % mailboxes.len();
+    }
+}
+
+/// One of the clients that a listener may have; given back unless it is taken.
+struct Seat(Option<Arc<Port>>);
+
+impl Seat {
+    fn take(mut self, arrival: Option<Arrival>, mailbox: &Mailbox) {
+        if let Some(arrival) = arrival
+            && let Some(port) = self.0.take()
+        {
+            mailbox.post(Mail::Accept(arrival, port));
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(port) = &self.0 {
+            port.clients.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The handshakes of one listener that are under way, the oldest first.
+#[derive(Default)]
+struct Handshakes {
+    running: JoinSet<()>,
+    order: VecDeque<AbortHandle>,
+}
+
+impl Handshakes {
+    /// Begins one. Those who say nothing must not keep others out: when there are too many, the oldest goes.
+    fn begin(&mut self, terminator: Arc<Terminator>, stream: TcpStream, seat: Seat, mailbox: Arc<Mailbox>) {
+        while self.running.try_join_next().is_some() {}
+        if self.order.len() >= 2 * MOST_HANDSHAKES || self.running.len() >= MOST_HANDSHAKES {
+            self.order.retain(|handshake| !handshake.is_finished());
+        }
+        if self.running.len() >= MOST_HANDSHAKES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            oldest.abort();
+            terminator.crowded();
+        }
+        let handshake = async move { seat.take(terminator.greet(stream).await, &mailbox) };
+        self.order.push_back(self.running.spawn(handshake));
     }
 }
 

@@ -15,6 +15,7 @@ use crate::listen::tracking::{Invalidation, Reader};
 use crate::policies::Decider;
 use crate::recorder::News;
 use crate::telemetry::WorkerCounters;
+use crate::tls::{Arrival, Writer};
 use arc_swap::{ArcSwap, Cache};
 use bytes::{Bytes, BytesMut};
 use crossbeam::queue::SegQueue;
@@ -27,8 +28,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 /// Bytes read from a client at once.
@@ -66,7 +65,7 @@ impl Clock {
 #[derive(Debug)]
 pub enum Mail {
     /// A new client.
-    Accept(std::net::TcpStream, Arc<Port>),
+    Accept(Arrival, Arc<Port>),
     /// Requests for a group that the receiver owns.
     Submit(usize, Submission),
     /// Answers for clients of the receiver.
@@ -290,7 +289,7 @@ impl Worker {
     fn open_mail(self: &Rc<Self>) {
         while let Some(mail) = self.mailbox.queue.pop() {
             match mail {
-                Mail::Accept(stream, port) => self.accept(stream, port),
+                Mail::Accept(arrival, port) => self.accept(arrival, port),
                 Mail::Answers(group, answers) => self.deliver(group, answers),
                 Mail::Messages(group, messages) => self.hand_out(group, &messages),
                 Mail::Confirmed(tickets) => self.confirm(&tickets),
@@ -313,8 +312,8 @@ impl Worker {
         }
     }
 
-    fn accept(self: &Rc<Self>, stream: std::net::TcpStream, port: Arc<Port>) {
-        match TcpStream::from_std(stream) {
+    fn accept(self: &Rc<Self>, arrival: Arrival, port: Arc<Port>) {
+        match arrival.into_stream() {
             Ok(stream) if !self.draining.get() => {
                 tokio::task::spawn_local(session::run(self.clone(), stream, port));
             }
@@ -325,12 +324,7 @@ impl Worker {
     }
 
     /// Gives a new client its number.
-    pub fn enter(
-        &self,
-        client: Arc<Client>,
-        port: Arc<Port>,
-        socket: OwnedWriteHalf,
-    ) -> Rc<RefCell<Session>> {
+    pub fn enter(&self, client: Arc<Client>, port: Arc<Port>, socket: Writer) -> Rc<RefCell<Session>> {
         let mut sessions = self.sessions.borrow_mut();
         let slot = self.free.borrow_mut().pop().unwrap_or_else(|| {
             sessions.push(None);

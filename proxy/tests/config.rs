@@ -44,12 +44,28 @@ fn every_sample_reads_as_its_snapshot() {
     }
 }
 
+/// A certificate that has expired.
+fn expired() -> Report {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut params = rcgen::CertificateParams::new(vec!["h".to_string()]).expect("a name");
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    fs::write(dir.path().join("old.pem"), certificate.pem()).expect("a file");
+    fs::write(dir.path().join("old.key"), key.serialize_pem()).expect("a file");
+    let text = "[listen.main]\naddress = \"127.0.0.1:7000\"\ngroup = \"g\"\n\
+                tls = { certificate = \"old.pem\", key = \"old.key\" }\n\
+                [backend.r1]\nurl = \"redis://127.0.0.1:7001\"\n[group.g]\nreplicas = [\"r1\"]\n";
+    fs::write(dir.path().join("quorate.toml"), text).expect("a file");
+    report(&dir.path().join("quorate.toml"))
+}
+
 #[test]
 fn every_code_below_c300_is_led_to_by_a_sample() {
     let seen: BTreeSet<&str> = samples()
         .iter()
         .map(|path| report(path))
-        .chain([report(Path::new("tests/configs/missing.toml")), too_large(), too_many_entries()])
+        .chain([report(Path::new("tests/configs/missing.toml")), too_large(), too_many_entries(), expired()])
         .flat_map(|report| report.problems().iter().map(|problem| problem.code).collect::<Vec<_>>())
         .collect();
     let own = config::codes::CODES.iter().map(|(code, _)| *code).filter(|code| *code < "C300");

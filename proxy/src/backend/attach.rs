@@ -8,10 +8,10 @@ use super::reseed::{Seeding, is_seeding, left_behind, tidy};
 use super::values::{self, whole};
 use crate::config::Backend;
 use crate::group::GroupShared;
+use crate::tls::Stream;
 use quorate_core::ordered::{Attachment, Position, TailEntry};
 use quorate_wire::resp::{Reserved, Value, tail};
 use std::collections::{BTreeMap, HashSet};
-use tokio::net::TcpStream;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Who owns a group: ranks by epoch, then by the random id that breaks ties.
@@ -58,7 +58,7 @@ impl From<String> for AttachError {
 /// A backend ready for service.
 pub struct Attached {
     /// The connection, logged in as this epoch's user.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Where the backend stands.
     pub attachment: Attachment,
     /// The server's run id.

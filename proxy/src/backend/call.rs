@@ -1,12 +1,14 @@
 //! Question and answer with a backend, for the conversation that precedes service.
 
 use crate::config::{Address, Backend};
+use crate::tls::{Stream, connect};
 use bytes::{Bytes, BytesMut};
 use quorate_wire::resp::{Scanner, Value, encode};
+use std::io::ErrorKind;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Time for one question, beyond connecting.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -17,7 +19,8 @@ const MAX_ANSWER: usize = 1 << 30;
 pub struct Call {
     /// The address that took the connection.
     pub address: Address,
-    stream: TcpStream,
+    stream: Stream,
+    heard: bool,
     buf: BytesMut,
 }
 
@@ -26,9 +29,10 @@ impl Call {
     pub async fn open(backend: &Backend) -> Result<Call, String> {
         let mut problems = Vec::new();
         for address in &backend.addresses {
-            match Self::connect(address, backend.connect_timeout).await {
+            match Self::connect(address, backend).await {
                 Ok(stream) => {
-                    let mut call = Call { address: address.clone(), stream, buf: BytesMut::new() };
+                    let mut call =
+                        Call { address: address.clone(), stream, heard: false, buf: BytesMut::new() };
                     call.login(backend).await?;
                     return Ok(call);
                 }
@@ -38,10 +42,22 @@ impl Call {
         Err(format!("cannot connect to {}", problems.join("; ")))
     }
 
-    async fn connect(address: &Address, limit: Duration) -> Result<TcpStream, String> {
-        let connecting = TcpStream::connect((address.host.as_str(), address.port));
-        let stream = timeout(limit, connecting).await.map_err(|_| format!("no answer in {limit:?}"))?;
-        let stream = stream.map_err(|error| error.to_string())?;
+    async fn connect(address: &Address, backend: &Backend) -> Result<Stream, String> {
+        let limit = backend.connect_timeout;
+        let start = Instant::now();
+        let dialled = timeout(limit, Self::dial(address)).await;
+        let stream =
+            dialled.map_err(|_| format!("no answer in {limit:?}"))?.map_err(|error| error.to_string())?;
+        let Some(tls) = &backend.tls else { return Ok(Stream::Plain(stream)) };
+        let left = limit.saturating_sub(start.elapsed());
+        let secured = timeout(left, connect::secure(stream, tls, address)).await;
+        // A server that expects plain text waits for the end of the line.
+        secured
+            .map_err(|_| format!("no TLS handshake in {limit:?}; if the port is a plain one, use redis://"))?
+    }
+
+    async fn dial(address: &Address) -> std::io::Result<TcpStream> {
+        let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         let _ = stream.set_nodelay(true);
         // A host that vanished without a word is noticed even when nothing is being sent.
         let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(10));
@@ -88,6 +104,7 @@ impl Call {
         commands.iter().for_each(|command| encode::command(command.iter().copied(), &mut out));
         let conversation = async {
             self.stream.write_all(&out).await.map_err(|error| format!("writing failed: {error}"))?;
+            self.stream.flush().await.map_err(|error| format!("writing failed: {error}"))?;
             let mut answers = Vec::with_capacity(commands.len());
             for _ in commands {
                 answers.push(self.answer().await?);
@@ -111,15 +128,27 @@ impl Call {
             }
             self.buf.reserve(64 << 10);
             match self.stream.read_buf(&mut self.buf).await {
-                Ok(0) => return Err("it closed the connection".into()),
-                Ok(_) => {}
+                Ok(0) => return Err(self.hung_up()),
+                Ok(_) => self.heard = true,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(self.hung_up()),
                 Err(error) => return Err(format!("reading failed: {error}")),
             }
         }
     }
 
-    /// The bare connection, for service. Nothing may be unread on it.
-    pub fn into_stream(self) -> TcpStream {
+    /// A server whose port takes TLS only says nothing to plain text.
+    fn hung_up(&self) -> String {
+        match (&self.stream, self.heard) {
+            (Stream::Plain(_), false) => {
+                "it closed the connection before it said anything; if its port takes TLS only, use rediss://"
+                    .into()
+            }
+            _ => "it closed the connection".into(),
+        }
+    }
+
+    /// The connection itself, for service. Nothing may be unread on it.
+    pub fn into_stream(self) -> Stream {
         self.stream
     }
 }

@@ -1,5 +1,6 @@
 //! What is on its way to one backend, and what is expected back, in order.
 
+use crate::tls::Writer;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Entry, Event, Replies};
 use quorate_wire::resp::{
@@ -10,7 +11,6 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 const SLICES: usize = 64;
@@ -47,7 +47,7 @@ pub struct Link {
     framer: Framer,
     outgoing: RefCell<VecDeque<Bytes>>,
     expected: RefCell<VecDeque<Expect>>,
-    socket: RefCell<Option<Rc<OwnedWriteHalf>>>,
+    socket: RefCell<Option<Rc<Writer>>>,
     writing: Cell<bool>,
     dialect: Cell<u8>,
     low_water_mark: Cell<usize>,
@@ -84,7 +84,7 @@ impl Link {
     }
 
     /// Takes a fresh connection into use.
-    pub fn open(&self, socket: OwnedWriteHalf, run_id: String) {
+    pub fn open(&self, socket: Writer, run_id: String) {
         self.outgoing.borrow_mut().clear();
         self.expected.borrow_mut().clear();
         *self.socket.borrow_mut() = Some(Rc::new(socket));
@@ -208,8 +208,10 @@ impl Link {
         if let Some(socket) =
             self.socket.borrow().as_ref().filter(|_| self.low_water_mark.replace(bytes) != bytes)
         {
-            let stream: &tokio::net::TcpStream = (**socket).as_ref();
-            super::lowat::set_low_water_mark(std::os::fd::AsFd::as_fd(stream), bytes);
+            // Under TLS nobody knows how many bytes an answer takes.
+            if let Some(socket) = socket.plain() {
+                super::lowat::set_low_water_mark(std::os::fd::AsFd::as_fd(socket), bytes);
+            }
         }
     }
 
@@ -229,7 +231,7 @@ impl Link {
         }
     }
 
-    async fn write_rest(self: Rc<Self>, socket: Rc<OwnedWriteHalf>) {
+    async fn write_rest(self: Rc<Self>, socket: Rc<Writer>) {
         let current = |link: &Link| link.socket.borrow().as_ref().is_some_and(|now| Rc::ptr_eq(now, &socket));
         while current(&self) {
             let writable = socket.writable().await;
@@ -244,7 +246,7 @@ impl Link {
         }
     }
 
-    fn write(&self, socket: &OwnedWriteHalf) -> io::Result<bool> {
+    fn write(&self, socket: &Writer) -> io::Result<bool> {
         let mut outgoing = self.outgoing.borrow_mut();
         while !outgoing.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
@@ -266,7 +268,7 @@ impl Link {
                 outgoing.pop_front();
             }
         }
-        Ok(true)
+        socket.try_flush()
     }
 
     /// Turns what was read into events. Takes whole replies from the front of `buf`.

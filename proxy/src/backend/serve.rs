@@ -6,6 +6,7 @@ use super::reseed::Reseeds;
 use crate::config::Backend;
 use crate::drive::Driver;
 use crate::group::{GroupShared, Missing};
+use crate::tls::Reader;
 use bytes::BytesMut;
 use quorate_core::ordered::{Event, Phase};
 use quorate_wire::resp::encode;
@@ -15,7 +16,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -210,7 +210,7 @@ impl Attendant {
         why
     }
 
-    async fn carry(&self, reader: &mut OwnedReadHalf, address: &str) -> String {
+    async fn carry(&self, reader: &mut Reader, address: &str) -> String {
         let mut buf = BytesMut::new();
         let mut events = Vec::new();
         let mut probe = interval(PROBE);

@@ -9,6 +9,7 @@ use crate::config::Backend;
 use crate::drive::Driver;
 use crate::group::GroupShared;
 use crate::listen::pubsub::{Kind, Message, Via, Waiting, is_keyspace, tells_reserved};
+use crate::tls::Stream;
 use crate::worker::{Mail, Mailbox};
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::ReplicaState;
@@ -20,7 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// The replica is looked at this often.
@@ -88,7 +88,7 @@ impl Feed {
     }
 
     /// To the first replica in sync that lets us in. Confirmations do not wait for ever.
-    async fn connect(&self) -> Result<(usize, TcpStream), String> {
+    async fn connect(&self) -> Result<(usize, Stream), String> {
         let since = Instant::now();
         loop {
             let mut problem = "no replica is in sync".to_string();
@@ -107,7 +107,7 @@ impl Feed {
         }
     }
 
-    async fn log_in(&self, backend: &Backend) -> Result<TcpStream, String> {
+    async fn log_in(&self, backend: &Backend) -> Result<Stream, String> {
         let mut call = Call::open(backend).await?;
         let user = self.owner.user(&self.shared.name);
         let login = call.ask(&[b"AUTH", user.as_bytes(), self.password.as_bytes()]).await?;
@@ -118,7 +118,7 @@ impl Feed {
     }
 
     /// Until nobody wants events, `Ok`, or until another replica must be found.
-    async fn serve(&self, replica: usize, mut stream: TcpStream) -> Result<(), String> {
+    async fn serve(&self, replica: usize, mut stream: Stream) -> Result<(), String> {
         let mut session = Session::default();
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,6 +132,7 @@ impl Feed {
             }
             let asked = session.ask(Instant::now());
             stream.write_all(&asked).await.map_err(|error| format!("writing failed: {error}"))?;
+            stream.flush().await.map_err(|error| format!("writing failed: {error}"))?;
             if session.owed == 0 && !std::mem::replace(&mut session.covered, true) {
                 self.confirm(self.shared.hub.cover(&session.names));
             }

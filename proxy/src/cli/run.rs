@@ -61,7 +61,7 @@ async fn serve(config: &Config) -> Exit {
 pub(super) fn failed(error: &StartError) -> Exit {
     eprintln!("quorate: {error}");
     match error {
-        StartError::Policy { .. } | StartError::Engine(_) => Exit::Config,
+        StartError::Policy { .. } | StartError::Tls { .. } | StartError::Engine(_) => Exit::Config,
         StartError::Journal { .. } | StartError::State(_) | StartError::Listen { .. } => Exit::Unreachable,
         StartError::Thread(_) => Exit::Bug,
     }

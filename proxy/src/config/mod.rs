@@ -24,9 +24,9 @@ pub use address::Address;
 pub use check::BUNDLED_POLICIES;
 pub use load::{Loaded, MAX_FILE_BYTES, load, parse};
 pub use model::{
-    Ack, Admin, Backend, BackendKind, Config, Durability, Expectation, ExpectationPlaces, Group, GroupPlaces,
-    Listener, Log, LogFormat, LogLevel, Mode, Outcome, Policy, PolicyLimits, PolicySource, Proxy, Reseed,
-    ReseedBy, State, WriteQuorum,
+    Ack, Admin, Backend, BackendKind, BackendTls, ClientCertificates, Config, Durability, Expectation,
+    ExpectationPlaces, Group, GroupPlaces, ListenTls, Listener, Log, LogFormat, LogLevel, Mode, Outcome,
+    Policy, PolicyLimits, PolicySource, Proxy, Reseed, ReseedBy, State, WriteQuorum,
 };
 pub use place::{Place, Sources};
 pub use report::{MAX_PROBLEMS, Problem, Report, Severity};

@@ -10,7 +10,7 @@ use quorate_core::plan::ReadPick;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything that one proxy is told.
@@ -67,6 +67,8 @@ pub struct Listener {
     pub address: Address,
     /// The group that requests go to.
     pub group: String,
+    /// TLS towards clients; `None` for plain text.
+    pub tls: Option<ListenTls>,
     /// What clients must send with AUTH; `None` lets everyone in.
     pub password: Option<Secret>,
     /// The most clients at the same time.
@@ -92,6 +94,7 @@ impl Listener {
             name: name.into(),
             address,
             group: group.into(),
+            tls: None,
             password: None,
             max_clients: 10_000,
             max_request: 512 << 20,
@@ -100,6 +103,62 @@ impl Listener {
             idle_timeout: Duration::ZERO,
             at: Place::NOWHERE,
         }
+    }
+}
+
+/// Must clients show a certificate, where a CA for them is given?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCertificates {
+    /// Who has none is not let in.
+    #[default]
+    Required,
+    /// One that is shown must be right.
+    Optional,
+}
+
+/// `tls` of a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ListenTls {
+    /// File of the certificate and those between it and the CA.
+    pub certificate: PathBuf,
+    /// File of its private key.
+    pub key: PathBuf,
+    /// File of the CA of clients; `None` asks for no certificates.
+    pub client_ca: Option<PathBuf>,
+    /// Must clients show one?
+    pub client_certificates: ClientCertificates,
+}
+
+impl ListenTls {
+    /// All files that are named.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
+}
+
+/// `tls` of a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BackendTls {
+    /// File of the CA; `None` trusts those that the system does.
+    pub ca: Option<PathBuf>,
+    /// The name that its certificate must have; `None` for the address's host.
+    pub server_name: Option<String>,
+    /// File of the proxy's own certificate.
+    pub certificate: Option<PathBuf>,
+    /// File of that one's private key.
+    pub key: Option<PathBuf>,
+}
+
+impl BackendTls {
+    /// All files that are named.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.ca, &self.certificate, &self.key].into_iter().flatten().map(PathBuf::as_path)
     }
 }
 
@@ -130,6 +189,8 @@ pub struct Backend {
     pub kind: BackendKind,
     /// Network paths to the one server, tried in turn. Never empty.
     pub addresses: Vec<Address>,
+    /// TLS towards it; `None` for plain text.
+    pub tls: Option<BackendTls>,
     /// User to log in as; `None` for the server's default user.
     pub username: Option<String>,
     /// Password to log in with.
@@ -157,6 +218,7 @@ impl Backend {
             name: name.into(),
             kind: BackendKind::Redis,
             addresses: vec![address],
+            tls: None,
             username: None,
             password: None,
             zone: String::new(),

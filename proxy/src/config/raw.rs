@@ -74,6 +74,8 @@ pub(super) struct RawListen {
     pub address: Option<At<String>>,
     /// The group that requests go to. Must be given.
     pub group: Option<At<String>>,
+    /// Clients speak TLS, with this certificate; plain text without it.
+    pub tls: Option<At<RawListenTls>>,
     /// What clients must send with AUTH; everyone is let in without it.
     pub password: Option<At<RawSecret>>,
     /// The most clients at the same time.
@@ -93,15 +95,48 @@ pub(super) struct RawListen {
     pub idle_timeout: Option<At<Span>>,
 }
 
+/// TLS towards clients. The files are PEM, relative to this one, and read again when they change.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+#[schemars(rename = "ListenTls", extend("required" = ["certificate", "key"]))]
+pub(super) struct RawListenTls {
+    /// The certificate, and behind it those between it and the CA. Must be given.
+    pub certificate: Option<At<String>>,
+    /// The certificate's private key, without a passphrase. Must be given.
+    pub key: Option<At<String>>,
+    /// The CA, or several, that clients' certificates are signed by; clients need none without it.
+    pub client_ca: Option<At<String>>,
+    /// With client-ca: must every client have a certificate?
+    #[schemars(extend("default" = "required"))]
+    pub client_certificates: Option<At<Word<super::model::ClientCertificates>>>,
+}
+
+/// TLS towards a backend. The files are PEM, relative to this one, and read again when they change.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+#[schemars(rename = "BackendTls")]
+pub(super) struct RawBackendTls {
+    /// The CA, or several, that the server's certificate is signed by; the system's own without it.
+    pub ca: Option<At<String>>,
+    /// The name that the server's certificate must have; the address's host without it.
+    pub server_name: Option<At<String>>,
+    /// The proxy's certificate, where the server asks for one.
+    pub certificate: Option<At<String>>,
+    /// The private key of the proxy's certificate, without a passphrase.
+    pub key: Option<At<String>>,
+}
+
 /// One server.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 #[schemars(extend("required" = ["url"]))]
 pub(super) struct RawBackend {
-    /// Kind and address, as redis://host:port. Must be given.
+    /// Kind and address, as redis://host:port, or rediss://host:port for TLS. Must be given.
     pub url: Option<At<String>>,
     /// Further network paths to the same server, as host:port, tried in turn after the URL's.
     pub addresses: Option<Vec<At<String>>>,
+    /// TLS towards it; with a rediss:// URL only.
+    pub tls: Option<At<RawBackendTls>>,
     /// User to log in as.
     pub username: Option<At<String>>,
     /// Password to log in with.

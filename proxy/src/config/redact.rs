@@ -25,6 +25,8 @@ fn walk_table(table: &DeTable<'_>, text: &str, masks: &mut Vec<Range<usize>>) {
         match value.get_ref() {
             DeValue::Table(inner) => walk_table(inner, text, masks),
             _ if is_secret_key(key.get_ref()) => masks.push(value.span()),
+            // A key in place of its file's name.
+            DeValue::String(pem) if pem.contains("-----BEGIN") => masks.push(value.span()),
             DeValue::String(url) if is_broken_url(key.get_ref(), url) => masks.push(value.span()),
             _ => walk_value(value, text, masks),
         }

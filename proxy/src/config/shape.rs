@@ -17,7 +17,6 @@ use toml::de::{DeInteger, DeString, DeTable, DeValue};
 const PLANNED: &[(&str, &str)] = &[
     ("groups", "a listener leads to one group: group = \"NAME\""),
     ("database", "only database 0 is replicated"),
-    ("tls", "put a TLS terminator in front, or a tunnel behind"),
     ("read", "reads are linearizable; read-pick chooses the replica"),
     ("shadow", "compare two policies with 'quorate policy replay'"),
     ("canary", "a policy takes over as a whole"),

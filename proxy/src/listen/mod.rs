@@ -17,6 +17,7 @@ pub mod transaction;
 
 use crate::config::Secret;
 use crate::group::GroupShared;
+use crate::tls::Complaints;
 use quorate_wire::resp::Limits;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -41,4 +42,15 @@ pub struct Port {
     pub output_limit: usize,
     /// Silence that closes a client; zero for never.
     pub idle_timeout: Duration,
+    /// Keeps the log short about clients that begin with TLS where none is spoken.
+    pub complaints: Complaints,
+}
+
+impl Port {
+    /// Tells of a client that began with TLS.
+    pub fn refuse_tls(&self) {
+        if let Some(unsaid) = self.complaints.due() {
+            tracing::warn!(listener = self.name, unsaid, "closed a client that speaks TLS to a plain port");
+        }
+    }
 }

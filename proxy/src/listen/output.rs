@@ -1,9 +1,9 @@
 //! What waits to be written to one client.
 
+use crate::tls::Writer;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use tokio::net::tcp::OwnedWriteHalf;
 
 /// Replies up to this many bytes are copied together, so that one write sends many of them.
 const COPY_BYTES: usize = 1024;
@@ -15,6 +15,8 @@ pub struct Output {
     chunks: VecDeque<Bytes>,
     small: BytesMut,
     bytes: usize,
+    /// The encryption keeps something that the socket did not take.
+    unflushed: bool,
 }
 
 impl Output {
@@ -30,7 +32,7 @@ impl Output {
 
     /// Everything is written?
     pub fn is_empty(&self) -> bool {
-        self.bytes == 0
+        self.bytes == 0 && !self.unflushed
     }
 
     /// Adds a reply at the end.
@@ -54,7 +56,7 @@ impl Output {
     }
 
     /// Writes what the socket takes. `Ok(false)`: it takes no more now.
-    pub fn write(&mut self, socket: &OwnedWriteHalf) -> io::Result<bool> {
+    pub fn write(&mut self, socket: &Writer) -> io::Result<bool> {
         self.seal();
         while let Some(first) = self.chunks.front() {
             let written = if self.chunks.len() == 1 {
@@ -76,11 +78,12 @@ impl Output {
                 Err(error) => return Err(error),
             }
         }
+        self.unflushed = !socket.try_flush()?;
         // An idle client keeps no buffer.
         if self.small.capacity() > 0 {
             self.small = BytesMut::new();
         }
-        Ok(true)
+        Ok(!self.unflushed)
     }
 
     fn advance(&mut self, mut written: usize) {

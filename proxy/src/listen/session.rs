@@ -7,6 +7,7 @@ use super::pubsub::{Kind, Own};
 use super::registry::Client;
 use super::tracking::Tracking;
 use super::transaction::Pending;
+use crate::tls::{Reader, Stream, Writer, is_hello};
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use quorate_wire::resp::{Args, Decoder, ProtocolError, encode};
@@ -20,8 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// Unanswered bursts and unsent bytes at which a client is not read any more.
 const MAX_SLOTS: usize = 1024;
@@ -103,7 +102,7 @@ pub struct Session {
     /// Ticket of the first slot.
     front: u64,
     output: Output,
-    socket: Rc<OwnedWriteHalf>,
+    socket: Rc<Writer>,
     partial: Option<Box<Partial>>,
     paused: bool,
     dirty: bool,
@@ -112,13 +111,7 @@ pub struct Session {
 
 impl Session {
     /// A session whose tickets begin at `first_ticket`.
-    pub fn new(
-        number: u32,
-        client: Arc<Client>,
-        port: Arc<Port>,
-        socket: OwnedWriteHalf,
-        first_ticket: u64,
-    ) -> Self {
+    pub fn new(number: u32, client: Arc<Client>, port: Arc<Port>, socket: Writer, first_ticket: u64) -> Self {
         let trusted = port.password.is_none();
         Self {
             number,
@@ -434,14 +427,14 @@ enum Turn {
 }
 
 /// Serves one client until it leaves.
-pub async fn run(worker: Rc<Worker>, stream: TcpStream, port: Arc<Port>) {
-    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+pub async fn run(worker: Rc<Worker>, stream: Stream, port: Arc<Port>) {
+    let (Ok(peer), Ok(local)) = (stream.socket().peer_addr(), stream.socket().local_addr()) else {
         // Gone before it was served.
         port.clients.fetch_sub(1, Ordering::Relaxed);
         return;
     };
     // Replies are written whole; waiting for more to send would only delay them.
-    let _ = stream.set_nodelay(true);
+    let _ = stream.socket().set_nodelay(true);
     let client = worker.registry.enter(peer, local, worker.clock.now_us() / 1000);
     let (mut reader, writer) = stream.into_split();
     let session = worker.enter(client.clone(), port, writer);
@@ -481,7 +474,7 @@ fn after_read(worker: &Worker, session: &Rc<RefCell<Session>>) {
 fn poll_read(
     worker: &Worker,
     session: &Rc<RefCell<Session>>,
-    reader: &mut OwnedReadHalf,
+    reader: &mut Reader,
     cx: &mut Context<'_>,
 ) -> Poll<Turn> {
     let s = &mut *session.borrow_mut();
@@ -513,13 +506,17 @@ fn poll_read(
 fn poll_fresh(
     worker: &Worker,
     s: &mut Session,
-    reader: &mut OwnedReadHalf,
+    reader: &mut Reader,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     let scratch = &mut *worker.scratch.borrow_mut();
     let mut space = ReadBuf::new(scratch);
     ready!(Pin::new(reader).poll_read(cx, &mut space))?;
     let data = space.filled();
+    if is_hello(data) {
+        s.port.refuse_tls();
+        return Poll::Ready(Ok(0));
+    }
     worker.tick();
     let mut decoder = worker.decoder.borrow_mut();
     let mut at = 0;
@@ -553,7 +550,7 @@ fn poll_partial(
     worker: &Worker,
     s: &mut Session,
     mut partial: Box<Partial>,
-    reader: &mut OwnedReadHalf,
+    reader: &mut Reader,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     let have = partial.buf.len();
@@ -575,7 +572,7 @@ fn poll_partial(
 fn poll_parked(
     s: &mut Session,
     mut partial: Box<Partial>,
-    reader: &mut OwnedReadHalf,
+    reader: &mut Reader,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     partial.unread = true;

@@ -6,6 +6,9 @@ use crate::backend::scrub::Totals;
 use crate::group::GroupShared;
 use crate::listen::registry::Registry;
 use crate::memory::{Pressure, Usage};
+use crate::tls::Terminator;
+use crate::tls::accept::Outcome as Handshake;
+use crate::tls::connect;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -27,6 +30,8 @@ pub struct Metrics {
     pub groups: Vec<Arc<GroupShared>>,
     /// The clients.
     pub clients: Arc<Registry>,
+    /// One a listener with TLS.
+    pub terminators: Vec<Arc<Terminator>>,
 }
 
 /// The metrics as Prometheus reads them.
@@ -176,6 +181,32 @@ impl Metrics {
         self.groups.iter().filter_map(ratio).collect()
     }
 
+    fn handshakes(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for terminator in &self.terminators {
+            for outcome in Handshake::ALL {
+                let labels =
+                    vec![("listener", terminator.listener.clone()), ("outcome", outcome.name().to_string())];
+                samples.push((labels, terminator.count(outcome) as f64));
+            }
+        }
+        samples
+    }
+
+    /// Changed files, by whether they could be used.
+    fn tls_reloads(&self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for terminator in &self.terminators {
+            let (done, failed) = terminator.reloads();
+            for (outcome, count) in [("done", done), ("failed", failed)] {
+                let labels =
+                    vec![("listener", terminator.listener.clone()), ("outcome", outcome.to_string())];
+                samples.push((labels, count as f64));
+            }
+        }
+        samples
+    }
+
     fn requests(&self) -> Vec<Sample> {
         let class = |class: &OpClass| {
             let labels = vec![("protocol", "redis".to_string()), ("class", class.name().to_string())];
@@ -296,6 +327,14 @@ impl Collector for Collected {
         counter(e, "quorate_tracking_invalidations", "Changes that clients were told", invalidations)?;
         let evictions = m.by_group(|g| load(&g.tracker.evictions));
         counter(e, "quorate_tracking_evictions", "Keys forgotten because there were too many", evictions)?;
+        counter(e, "quorate_tls_handshakes", "Handshakes with clients, by how they ended", m.handshakes())?;
+        counter(e, "quorate_tls_reloads", "Changed TLS files of listeners, by outcome", m.tls_reloads())?;
+        let ends = m.terminators.iter().map(|t| (vec![("listener", t.listener.clone())], t.expiry() as f64));
+        let help = "Unix time at which the certificate ends, 0 if unknown";
+        gauge(e, "quorate_tls_certificate_expiry_seconds", help, ends.collect())?;
+        let failures = vec![(vec![], connect::failures() as f64)];
+        let help = "Changed TLS files of backends that could not be used";
+        counter(e, "quorate_tls_backend_reload_failures", help, failures)?;
         let faults = m.by_group(|g| load(&g.counters.policy_faults));
         counter(e, "quorate_policy_faults", "Calls of the policy that failed", faults)
     }

@@ -59,6 +59,8 @@ pub struct Setup {
     pub replicas: usize,
     /// Further arguments of the servers.
     pub server_args: Vec<&'static str>,
+    /// Further lines of each backend, which is then reached over TLS.
+    pub backend_tls: Option<String>,
     /// Further lines of `[listen.main]`.
     pub listen: String,
     /// Further lines of `[group.g]`.
@@ -71,7 +73,7 @@ impl Setup {
     /// A group with every default.
     pub fn new(kind: Kind, replicas: usize) -> Setup {
         let (listen, group) = (String::new(), String::new());
-        Setup { kind, replicas, server_args: vec![], listen, group, rest: String::new() }
+        Setup { kind, replicas, server_args: vec![], backend_tls: None, listen, group, rest: String::new() }
     }
 
     /// With further lines in the group's section.
@@ -95,8 +97,10 @@ impl Setup {
         let names: Vec<String> = (1..=backends.len()).map(|i| format!("r{i}")).collect();
         for (i, backend) in backends.iter().enumerate() {
             let zone = char::from(b'a' + i as u8);
+            let scheme = if self.backend_tls.is_some() { "rediss" } else { "redis" };
+            let tls = self.backend_tls.as_deref().unwrap_or_default();
             text += &format!(
-                "[backend.{}]\nurl = \"redis://127.0.0.1:{backend}\"\nzone = \"{zone}\"\n",
+                "[backend.{}]\nurl = \"{scheme}://127.0.0.1:{backend}\"\nzone = \"{zone}\"\n{tls}\n",
                 names[i]
             );
         }

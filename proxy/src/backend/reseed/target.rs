@@ -167,6 +167,7 @@ impl<'a> Target<'a> {
     /// Makes the server a replica of the source. What a broken conversation leaves behind is for the next
     /// attach to find.
     pub(super) async fn begin(&mut self, source: &Backend, address: &Address) -> Result<(), String> {
+        self.check_tls(source).await?;
         fine(self.call.ask(&[b"ACL", b"SETUSER", marker(self.group).as_bytes(), b"reset"]).await?)?;
         self.lend_credentials(source).await?;
         let port = address.port.to_string();
@@ -174,6 +175,28 @@ impl<'a> Target<'a> {
         let Some(error) = answer.error() else { return Ok(()) };
         self.restore().await?;
         Err(format!("it refuses REPLICAOF: {error}; allow the command, or copy the data by hand"))
+    }
+
+    /// Whether the copy comes over TLS is set on the server itself; it must fit the port that it is sent to.
+    async fn check_tls(&mut self, source: &Backend) -> Result<(), String> {
+        let answer = self.call.ask(&[b"CONFIG", b"GET", b"tls-replication"]).await?;
+        if let Some(error) = answer.error() {
+            return Err(permissions(&error));
+        }
+        let on = answer.items().get(1).and_then(Value::text).is_some_and(|on| on == "yes");
+        match (source.tls.is_some(), on) {
+            (true, false) => Err(format!(
+                "{} is reached over TLS, but this server would copy in plain text: set 'tls-replication yes' and \
+                 'tls-ca-cert-file' on it",
+                source.name
+            )),
+            (false, true) => Err(format!(
+                "{} is reached in plain text, but this server would copy over TLS: set 'tls-replication no' on it, \
+                 or use rediss://",
+                source.name
+            )),
+            _ => Ok(()),
+        }
     }
 
     async fn lend_credentials(&mut self, source: &Backend) -> Result<(), String> {

@@ -32,6 +32,10 @@ impl Check<'_> {
             backend.kind = url.kind;
             backend.addresses = vec![url.address.clone()];
         }
+        // Only where the URL is known: whether it asks for TLS is in it.
+        if let Some(secure) = url.as_ref().map(|url| url.secure) {
+            backend.tls = self.backend_tls(&path, secure, at, raw.tls);
+        }
         self.more_addresses(&mut backend, raw.addresses.unwrap_or_default());
         let own_password = raw.password.map(|p| (p.place, self.secret(&format!("{path}.password"), p)));
         self.login(&mut backend, url, raw.username, own_password);

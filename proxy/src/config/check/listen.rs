@@ -33,6 +33,7 @@ impl Check<'_> {
         let idle_timeout =
             raw.idle_timeout.and_then(|t| self.duration("idle-timeout", &t, Duration::ZERO..=A_DAY));
         let listener = Listener {
+            tls: raw.tls.and_then(|tls| self.listen_tls(&path, tls)),
             password: raw.password.and_then(|secret| self.secret(&format!("{path}.password"), secret)),
             max_clients: max_clients.and_then(|n| u32::try_from(n).ok()).unwrap_or(default.max_clients),
             max_request: max_request.unwrap_or(default.max_request),

@@ -11,6 +11,7 @@ mod listen;
 mod policy;
 mod process;
 mod secrets;
+mod tls;
 mod url;
 mod values;
 mod words;

@@ -1,4 +1,4 @@
-//! Backend URLs: `redis://[user[:password]@]host[:port][/0]`. No error repeats the URL, which may hold a password.
+//! Backend URLs: `redis[s]://[user[:password]@]host[:port][/0]`. No error repeats the URL, which may hold a password.
 
 use super::super::address::Address;
 use super::super::model::BackendKind;
@@ -9,7 +9,6 @@ use super::values::reachable;
 
 /// Schemes that other versions carry or are planned to.
 const PLANNED: &[&str] = &[
-    "rediss",
     "valkey",
     "valkeys",
     "unix",
@@ -22,13 +21,15 @@ const PLANNED: &[&str] = &[
     "file",
     "memcached",
 ];
-/// Port of a `redis://` URL that names none.
+/// Port of a URL that names none.
 const REDIS_PORT: u16 = 6379;
 
 /// A URL in its parts.
 #[derive(Debug, PartialEq)]
 pub(super) struct BackendUrl {
     pub kind: BackendKind,
+    /// Is TLS spoken?
+    pub secure: bool,
     pub address: Address,
     pub username: Option<String>,
     pub password: Option<Secret>,
@@ -37,14 +38,14 @@ pub(super) struct BackendUrl {
 /// Reads a URL; the problem has no place yet.
 pub(super) fn parse(text: &str) -> Result<BackendUrl, Box<Problem>> {
     let (scheme, rest) = text.split_once("://").ok_or_else(|| unusable("it has no scheme"))?;
-    let kind = kind_of(scheme)?;
+    let (kind, secure) = kind_of(scheme)?;
     let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, ""), |i| rest.split_at(i));
     let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
     check_path(path)?;
     let address = address_of(host).map_err(|why| unusable(&why))?;
     let (username, password) = user.split_once(':').unwrap_or((user, ""));
     let (username, password) = (decoded(username)?, decoded(password)?.map(Secret::new));
-    Ok(BackendUrl { kind, address, username, password })
+    Ok(BackendUrl { kind, secure, address, username, password })
 }
 
 fn unusable(why: &str) -> Box<Problem> {
@@ -52,20 +53,22 @@ fn unusable(why: &str) -> Box<Problem> {
     Box::new(problem.help("as in \"redis://127.0.0.1:6379\""))
 }
 
-fn kind_of(scheme: &str) -> Result<BackendKind, Box<Problem>> {
+/// The kind, and whether TLS is spoken.
+fn kind_of(scheme: &str) -> Result<(BackendKind, bool), Box<Problem>> {
     let lower = scheme.to_ascii_lowercase();
     let is_word =
         |text: &str| text.len() <= 16 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
     let problem = match lower.as_str() {
-        "redis" => return Ok(BackendKind::Redis),
-        "rediss" => planned(&lower).help("TLS to backends: put a tunnel in between, and use redis://"),
+        "redis" => return Ok((BackendKind::Redis, false)),
+        "rediss" => return Ok((BackendKind::Redis, true)),
+        "valkeys" => planned(&lower).help("Valkey speaks the same protocol: use rediss://"),
         "valkey" => planned(&lower).help("Valkey speaks the same protocol: use redis://"),
         known if PLANNED.contains(&known) => planned(known).help("this version replicates redis:// backends"),
         // What is no word may be the larger part of a URL, with its password.
         other if !is_word(other) => return Err(unusable("its scheme is no word")),
         other => {
             let problem = Problem::error("C014", format!("'{other}' is no kind of backend"));
-            problem.help(did_you_mean(other, &["redis"]))
+            problem.help(did_you_mean(other, &["redis", "rediss"]))
         }
     };
     Err(Box::new(problem))
@@ -135,6 +138,8 @@ mod tests {
         assert_eq!(url.username.as_deref(), Some("ann"));
         assert_eq!(url.password, Some(Secret::new("p@ss")));
         assert_eq!(parse("redis://h").map(|url| url.address), Ok(Address::new("h", 6379)));
+        assert_eq!(parse("rediss://h:1").map(|url| url.secure), Ok(true));
+        assert_eq!(parse("redis://h:1").map(|url| url.secure), Ok(false));
         assert_eq!(parse("redis://:pw@h:1").map(|url| url.username), Ok(None));
     }
 
@@ -149,7 +154,7 @@ mod tests {
             "redis://u:hunter2@h:1/1",
             "redis://u:hunter2@h:1?db=0",
             "redis://u:hunter2%zz@h:1",
-            "rediss://u:hunter2@h:1",
+            "rediss://u:hunter2@h:1/1",
             "redi://:hunter2@h",
             "redis://u:hunter/2@h:1",
             "redis://h:0",

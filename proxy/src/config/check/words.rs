@@ -1,6 +1,8 @@
 //! The words that stand for values in the file, and those that are known but not carried.
 
-use super::super::model::{Ack, Durability, LogFormat, LogLevel, Mode, Outcome, Reseed, ReseedBy};
+use super::super::model::{
+    Ack, ClientCertificates, Durability, LogFormat, LogLevel, Mode, Outcome, Reseed, ReseedBy,
+};
 use super::super::raw::Words;
 use quorate_core::plan::ReadPick;
 
@@ -22,6 +24,11 @@ impl Words for Durability {
 
 impl Words for Ack {
     const WORDS: &'static [(&'static str, Self)] = &[("quorum", Ack::Quorum), ("in-sync", Ack::InSync)];
+}
+
+impl Words for ClientCertificates {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("required", ClientCertificates::Required), ("optional", ClientCertificates::Optional)];
 }
 
 impl Words for Reseed {
