@@ -111,7 +111,9 @@ pub fn stale(tracker: &Tracker, changed: Changed) -> Vec<Invalidation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_wire::resp::Reserved;
     use quorate_wire::resp::encode::command_bytes;
+    use quorate_wire::resp::flush::flush;
 
     #[test]
     fn keys_that_change_are_found_and_what_cannot_be_told_is_everything() {
@@ -119,7 +121,9 @@ mod tests {
             [command_bytes(&[b"MSET", b"a", b"1", b"b", b"2"]), command_bytes(&[b"PFCOUNT", b"read"])];
         let keys = ["a", "b"].map(|key| Bytes::from_static(key.as_bytes()));
         assert_eq!(changed(&payload), Changed::Keys(keys.into_iter().collect()));
-        assert_eq!(changed(&[command_bytes(&[b"FLUSHALL"])]), Changed::Everything);
+        let mut flushed = None;
+        each_command(&command_bytes(&[b"FLUSHALL"]), |_, args| flushed = flush(&Reserved::new("g"), args));
+        assert_eq!(changed(&[flushed.expect("an entry")]), Changed::Everything);
         assert_eq!(changed(&[Bytes::from_static(b"*2\r\n$3\r\nSET")]), Changed::Everything);
     }
 }
