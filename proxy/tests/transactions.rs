@@ -193,10 +193,17 @@ fn a_time_to_live_begins_with_exec() {
     let mut client = cluster.client();
     client.ok("MULTI");
     client.ok("SET e 1 PX 100000");
-    thread::sleep(std::time::Duration::from_millis(1200));
+    let mut other = cluster.client();
+    let mut time = || {
+        let parts = other.ok("TIME").strings();
+        let number = |part: &String| part.parse::<i64>().expect("a number");
+        number(&parts[0]) * 1000 + number(&parts[1]) / 1000
+    };
+    let queued = time();
+    wait_until("time passes", LONG, || time() > queued + 50);
     client.ok("EXEC");
-    let left = client.ok("PTTL e").number();
-    assert!((99_000..=100_000).contains(&left), "{left}");
+    let ends = client.ok("PEXPIRETIME e").number();
+    assert!(ends > queued + 100_050, "{ends}");
 }
 
 /// What is queued goes with the connection, and so do its watches.
