@@ -5,10 +5,10 @@
 //! that what the server holds is part of a copy.
 
 use super::flush::is_flush;
-use super::transaction::Reserved;
+use super::transaction::{RESERVED_PREFIX, Reserved};
 use super::value::Value;
-use super::{each_command, encode, expiry};
-use crate::command::{self, Carry};
+use super::{Args, each_command, encode, expiry};
+use crate::command::{self, Carry, Command};
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{ByValue, Keys, Position, Request, UnixMs};
 
@@ -37,9 +37,7 @@ impl ByValue for Copier {
             // What is no command was refused by every server. A transaction may hold reads, which touch nothing.
             let Ok(known) = command::resolve(args) else { return };
             if !matches!(command::classify(known, args), Carry::Read | Carry::Deadline(_)) {
-                command::keys(known, args, &mut |key| {
-                    keys.insert(Bytes::copy_from_slice(key));
-                });
+                add_keys(known, args, keys);
             }
         });
         whole && known_all
@@ -47,10 +45,9 @@ impl ByValue for Copier {
 
     fn named(&self, payload: &Bytes, keys: &mut Keys) -> bool {
         each_command(payload, |_, args| {
-            let Ok(known) = command::resolve(args) else { return };
-            command::keys(known, args, &mut |key| {
-                keys.insert(Bytes::copy_from_slice(key));
-            });
+            if let Ok(known) = command::resolve(args) {
+                add_keys(known, args, keys);
+            }
         })
     }
 
@@ -110,6 +107,15 @@ impl ByValue for Copier {
         commands.add(&[b"EXEC"]);
         commands.finish()
     }
+}
+
+/// The reserved keys, which the proxy itself asks for beside some commands of clients, are each server's own.
+fn add_keys(known: &Command, args: Args, keys: &mut Keys) {
+    command::keys(known, args, &mut |key| {
+        if !key.starts_with(RESERVED_PREFIX) {
+            keys.insert(Bytes::copy_from_slice(key));
+        }
+    });
 }
 
 #[derive(Default)]
@@ -175,5 +181,18 @@ mod tests {
         assert!(has(store("-2"), b"$3\r\nDEL\r\n$1\r\nk\r\n"));
         assert!(!has(store("-2"), b"$7\r\nRESTORE\r\n$1\r\nk\r\n"));
         assert!(has(store("-1"), b"$7\r\nRESTORE\r\n$1\r\nk\r\n$1\r\n0\r\n"));
+    }
+
+    /// A check of them would be an entry that touches them, and mending would copy them.
+    #[test]
+    fn the_keys_of_the_group_are_never_among_those_of_clients() {
+        let copier = Copier::new(Reserved::new("g"));
+        let payload = encode::command_bytes(&[b"EXISTS", b"__quorate:{g}:pos", b"a"]);
+        let (mut named, mut touched) = (Keys::new(), Keys::new());
+        assert!(copier.named(&payload, &mut named));
+        assert_eq!(named.into_iter().collect::<Vec<_>>(), ["a"]);
+        let check = copier.expire(&[Bytes::from_static(b"__quorate:{g}:run"), Bytes::from_static(b"b")], 1);
+        assert!(copier.touched(&[check], &mut touched));
+        assert_eq!(touched.into_iter().collect::<Vec<_>>(), ["b"]);
     }
 }
