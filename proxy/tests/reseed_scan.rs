@@ -50,13 +50,9 @@ fn victim(cluster: &Cluster) -> Json {
 
 #[track_caller]
 fn wait_outcome(cluster: &Cluster, outcome: &str) {
-    let mut last = Json::Null;
-    let start = std::time::Instant::now();
-    while last["last_reseed"]["outcome"] != outcome {
-        assert!(start.elapsed() < LONG, "no reseed ended as {outcome}: {last}\n{}", cluster.proxy.log());
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        last = victim(cluster);
-    }
+    wait_until(&format!("a reseed ended as {outcome}"), LONG, || {
+        victim(cluster)["last_reseed"]["outcome"] == outcome
+    });
 }
 
 /// Waits until some keys were copied.
