@@ -437,7 +437,7 @@ fn unknown_commands_leave_the_connection_open() {
         "EXEC",
         "BLPOP k x",
         "EVAL x 0",
-        "SPOP k",
+        "SWAPDB 0 1",
         "CLUSTER NODES",
         "SHUTDOWN",
         "CONFIG GET *",
