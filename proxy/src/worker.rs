@@ -395,6 +395,12 @@ impl Worker {
             let slot = answer.session as usize / self.count;
             let Some(Some(session)) = sessions.get(slot) else { continue };
             let mut s = session.borrow_mut();
+            if let Reply::Done(replies) = &answer.reply
+                && let Some(latest) = s.take_latest(answer.ticket)
+            {
+                self.found_latest(&mut s, answer.ticket, latest, replies);
+                continue;
+            }
             let since =
                 s.fill(answer.ticket, |shape| self.reply_bytes(shared, answer.reply, answer.commands, shape));
             if let Some(since) = since {

@@ -5,6 +5,8 @@ mod harness;
 
 use harness::{Client, Cluster, Kind, LONG, Server, Setup, Value, lines, wait_until};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 /// Each is one session that never has to wait for another; replies must be the same byte for byte.
@@ -33,6 +35,30 @@ const SCRIPTS: &[&[&str]] = &[
     &["SET s 1", "BLPOP s 0", "BLPOP no s 0", "BZPOPMIN s 0", "DEL s"],
     &["BLMPOP 0 0 l LEFT", "BLMPOP 0 x l LEFT", "BLMPOP 0 1 l SIDE", "BZMPOP 0 1 z MIN COUNT 0"],
     &["MULTI", "BLPOP no 0", "BLMOVE no d LEFT LEFT 0", "RPUSH l x", "BLPOP l 0", "BZPOPMIN no 0", "EXEC"],
+    &[
+        "XADD st 1-1 f v",
+        "XREAD BLOCK 0 STREAMS st 0",
+        "XREAD BLOCK 5 STREAMS st $",
+        "XREAD BLOCK x STREAMS st 0",
+        "XREAD BLOCK -1 STREAMS st 0",
+        "XREAD BLOCK 5 STREAMS none 0",
+        "XREAD BLOCK 5 STREAMS",
+        "XREAD BLOCK",
+        "XREAD BLOCK 5 COUNT 1 STREAMS st none 0-0 $",
+        "XGROUP CREATE st g 0",
+        "XREADGROUP GROUP g c BLOCK 5 STREAMS st >",
+        "XREADGROUP GROUP g c BLOCK 5 STREAMS st >",
+        "XREADGROUP GROUP g c BLOCK 5 STREAMS st 0",
+        "XREADGROUP GROUP g c BLOCK x STREAMS st >",
+        "XREADGROUP GROUP no c BLOCK 5 STREAMS st >",
+        "XREADGROUP GROUP g other BLOCK 5 NOACK STREAMS st none > >",
+        "MULTI",
+        "XREAD BLOCK 0 STREAMS st $",
+        "XREADGROUP GROUP g c BLOCK 0 STREAMS st >",
+        "EXEC",
+        "XINFO GROUPS st",
+        "XPENDING st g",
+    ],
 ];
 
 #[test]
@@ -219,5 +245,96 @@ fn whoever_waits_gets_what_a_script_puts_there() {
     assert_eq!(second.read().expect("a reply").strings(), ["queue", "two"]);
     assert_eq!(client.line("LRANGE queue 0 -1").strings(), ["three"]);
     cluster.proxy.wait_in_sync();
+    cluster.assert_equal();
+}
+
+#[test]
+fn all_who_read_a_stream_get_what_is_new_and_one_of_a_group() {
+    let cluster = Cluster::usual();
+    let mut client = cluster.client();
+    client.ok("XADD s 1-1 f old");
+    client.ok("XGROUP CREATE s g $");
+    client.ok("XGROUP CREATE s other $");
+    let mut readers: Vec<Client> =
+        (0..3).map(|_| waiting(&cluster, "XREAD BLOCK 0 STREAMS s missing $ $")).collect();
+    let mut members: Vec<Client> = ["a", "b"]
+        .map(|name| waiting(&cluster, &format!("XREADGROUP GROUP g {name} BLOCK 0 STREAMS s >")))
+        .into();
+    let mut other = waiting(&cluster, "XREADGROUP GROUP other c BLOCK 0 COUNT 1 NOACK STREAMS s >");
+    client.ok("XADD s 2-1 f first");
+    let of = |client: &mut Client| format!("{:?}", client.read().expect("a reply"));
+    for client in readers.iter_mut().chain([&mut members[0], &mut other]) {
+        let reply = of(client);
+        assert!(reply.contains("first") && !reply.contains("old"), "{reply}");
+    }
+    client.ok("XADD s 3-1 f second");
+    let reply = of(&mut members[1]);
+    assert!(reply.contains("second") && !reply.contains("first"), "{reply}");
+    assert_eq!(client.line("XPENDING s g").items[0].number(), 2);
+    assert_eq!(client.line("XPENDING s other").items[0].number(), 0, "without acknowledgement");
+    // From nothing, and from what is there already.
+    let mut empty = waiting(&cluster, "XREAD BLOCK 0 STREAMS new $");
+    client.ok("XADD new 1-1 f v");
+    assert!(of(&mut empty).contains("1-1"));
+    assert!(format!("{:?}", client.line("XREAD BLOCK 0 STREAMS s 2-1")).contains("second"));
+    assert!(client.line("XREAD BLOCK 10 STREAMS s $").null);
+    assert!(client.line("XREADGROUP GROUP g a BLOCK 10 STREAMS s >").null);
+    client.ok("SET text v");
+    let error = client.line("XREAD BLOCK 0 STREAMS text $").string();
+    assert!(error.starts_with("WRONGTYPE"), "{error}");
+    let error = client.line("XREADGROUP GROUP none a BLOCK 0 STREAMS s >").string();
+    assert!(error.starts_with("NOGROUP"), "{error}");
+    let error = client.line("XREAD BLOCK -1 STREAMS s $").string();
+    assert_eq!(error, "ERR timeout is negative");
+    cluster.assert_equal();
+    assert_eq!(cluster.proxy.metric("quorate_divergences_total"), 0.0);
+}
+
+/// Members of a group share a stream while servers die: nobody is given what another one was given.
+#[test]
+fn members_of_a_group_share_a_stream_whoever_dies() {
+    const ALL: usize = 1500;
+    let mut cluster = Cluster::usual();
+    let mut client = cluster.client();
+    client.ok("XGROUP CREATE s g 0 MKSTREAM");
+    let port = cluster.proxy.port;
+    let given = Arc::new(AtomicU64::new(0));
+    let members: Vec<_> = (0..4)
+        .map(|who| {
+            let given = given.clone();
+            thread::spawn(move || {
+                let mut got = Vec::new();
+                let mut client = Client::connect(port).expect("the proxy is there");
+                let line = format!("XREADGROUP GROUP g m{who} COUNT 3 BLOCK 300 STREAMS s >");
+                while (given.load(Ordering::Relaxed) as usize) < ALL {
+                    let reply = client.line(&line);
+                    if reply.is_error() || reply.null {
+                        continue;
+                    }
+                    let entries = &reply.items[0].items[1].items;
+                    given.fetch_add(entries.len() as u64, Ordering::Relaxed);
+                    got.extend(entries.iter().map(|entry| entry.items[0].string()));
+                }
+                got
+            })
+        })
+        .collect();
+    for n in 0..ALL {
+        while client.line(&format!("XADD s {}-1 f v", n + 1)).is_error() {}
+        if n % 500 == 250 {
+            cluster.servers[n / 500].kill();
+        } else if n % 500 == 400 {
+            cluster.servers[n / 500].run();
+            cluster.proxy.wait_in_sync();
+        }
+    }
+    wait_until("all is given", LONG, || given.load(Ordering::Relaxed) as usize >= ALL);
+    let mut all: Vec<String> =
+        members.into_iter().flat_map(|member| member.join().expect("it ran")).collect();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!((all.len(), count), (ALL, ALL), "each entry once");
+    assert_eq!(client.line("XPENDING s g").items[0].number() as usize, ALL);
     cluster.assert_equal();
 }

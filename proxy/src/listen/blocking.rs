@@ -3,14 +3,15 @@
 use super::burst::{Kind, Payload};
 use super::filter::Shape;
 use super::request::OWN_KEYS;
+use super::scripting::MIXED;
 use super::session::Session;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Access, Block, Cancel, Role};
-use quorate_wire::command::{self, Command, Flags};
+use quorate_wire::command::{self, Command, Flags, Waits};
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
-use quorate_wire::resp::{Args, encode};
+use quorate_wire::resp::{Args, Scanner, each_command, encode};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,6 +24,23 @@ pub enum Unblock {
     Error,
 }
 
+/// A wait that is about to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Later {
+    kind: Kind,
+    buckets: Vec<u16>,
+    block: Arc<Block>,
+}
+
+/// An `XREAD` of what comes next, while it is asked what came last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latest {
+    words: Vec<Bytes>,
+    /// Where ids are to be put.
+    places: Vec<usize>,
+    late: Later,
+}
+
 impl Worker {
     /// Orders a command that waits where nothing is there.
     pub(super) fn wait_for(
@@ -31,7 +49,7 @@ impl Worker {
         command: &'static Command,
         args: Args,
         raw: &[u8],
-        block: Block,
+        (waits, block): (Waits, Block),
     ) {
         let group = &self.groups[s.port.group.index];
         let grows = command.flags.has(Flags::DENYOOM);
@@ -53,21 +71,75 @@ impl Worker {
             Err(message) => return s.error(&message),
         };
         self.counters.request(class);
-        let (access, dialect, everything) = (Access::Write, s.dialect, buckets.is_empty());
-        let kind =
-            Kind { access, plan, dialect, stamp: false, everything, grows, leads: false, apart: false };
+        let access = if block.shares { Access::Read } else { Access::Write };
+        let leads = waits == Waits::StreamGroup;
+        if leads && group.shared.is_mixed() {
+            return s.error(MIXED);
+        }
+        let (dialect, everything) = (s.dialect, buckets.is_empty());
+        let kind = Kind { access, plan, dialect, stamp: false, everything, grows, leads, apart: false };
+        let late = Later { kind, buckets, block: Arc::new(block) };
+        let latest = if waits == Waits::Stream { command::latest(command, args) } else { Vec::new() };
+        if !latest.is_empty() {
+            return self.find_latest(s, args, &latest, late);
+        }
+        let payload = match waits {
+            Waits::Stream | Waits::StreamGroup => command::at_once(command, args, &[]),
+            Waits::List | Waits::SortedSet => Bytes::copy_from_slice(raw),
+        };
         let ticket = s.wait(self.now_us(), Shape::AsIs);
         s.park(ticket);
-        let outbox = &mut *group.outbox.borrow_mut();
-        buckets.into_iter().for_each(|bucket| outbox.bucket(bucket));
-        let payload = Payload::Own(Bytes::copy_from_slice(raw));
-        outbox.begin_as(s.number, ticket, kind, 1, payload, Role::Block(Arc::new(block)));
+        self.begin_waiting(s, ticket, late, payload);
+    }
+
+    fn begin_waiting(&self, s: &mut Session, ticket: u64, late: Later, payload: Bytes) {
+        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        late.buckets.into_iter().for_each(|bucket| outbox.bucket(bucket));
+        outbox.begin_as(s.number, ticket, late.kind, 1, Payload::Own(payload), Role::Block(late.block));
         s.open_burst = None;
         self.schedule();
     }
 
+    /// Asks for the ids that are the last ones now; the wait begins when they are known.
+    fn find_latest(&self, s: &mut Session, args: Args, latest: &[(usize, usize)], late: Later) {
+        let mut questions = BytesMut::new();
+        for (_, key) in latest {
+            questions.extend_from_slice(&encode::command_bytes(&[b"XINFO", b"STREAM", &args[*key]]));
+        }
+        let kind = Kind { access: Access::Read, leads: false, ..late.kind };
+        let buckets = late.buckets.clone();
+        let words = args.from(0).map(Bytes::copy_from_slice).collect();
+        let places = latest.iter().map(|(at, _)| *at).collect();
+        let ticket = s.wait(self.now_us(), Shape::Latest(Box::new(Latest { words, places, late })));
+        s.park(ticket);
+        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        buckets.into_iter().for_each(|bucket| outbox.bucket(bucket));
+        let count = latest.len() as u32;
+        outbox.begin_as(s.number, ticket, kind, count, Payload::Own(questions.freeze()), Role::Plain);
+        s.open_burst = None;
+        self.schedule();
+    }
+
+    /// The last ids are known: from here on it waits for what comes behind them.
+    pub(crate) fn found_latest(&self, s: &mut Session, ticket: u64, latest: Latest, replies: &Bytes) {
+        let mut rest = replies.clone();
+        let ids = latest.places.iter().map(|at| {
+            let len = Scanner::default().next(&rest).ok().flatten().unwrap_or(rest.len());
+            (*at, command::last_id(&rest.split_to(len)))
+        });
+        let ids: Vec<(usize, Bytes)> = ids.collect();
+        let whole = encode::command_bytes(&latest.words.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+        let mut payload = Bytes::new();
+        each_command(&whole, |_, args| {
+            if let Ok(command) = command::resolve(args) {
+                payload = command::at_once(command, args, &ids);
+            }
+        });
+        self.begin_waiting(s, ticket, latest.late, payload);
+    }
+
     /// A session does not wait any more: it left, or somebody made it stop.
-    pub fn unblock(&self, s: &Session, how: Option<Unblock>) {
+    pub fn unblock(&self, s: &mut Session, how: Option<Unblock>) {
         let Some(ticket) = s.parked() else { return };
         let reply = how.map(|how| match how {
             Unblock::Timeout if s.dialect == 3 => Bytes::from_static(b"_\r\n"),
@@ -78,6 +150,13 @@ impl Worker {
                 out.freeze()
             }
         });
+        if s.seeks_latest(ticket) {
+            // The group knows nothing of its wait yet.
+            if let Some(reply) = reply {
+                s.fill(ticket, |_| reply);
+            }
+            return;
+        }
         let cancel = Cancel { session: s.number, ticket, reply };
         self.groups[s.port.group.index].outbox.borrow_mut().cancel(cancel);
         self.schedule();

@@ -1,5 +1,6 @@
 //! Replies that would show the reserved keys, and the one that speaks of the server itself.
 
+use super::blocking::Latest;
 use super::pubsub::Hub;
 use crate::backend::link::EXECABORT;
 use bytes::{Bytes, BytesMut};
@@ -24,6 +25,8 @@ pub enum Shape {
         /// The channel.
         channel: Bytes,
     },
+    /// No answer yet: it tells from where on to wait.
+    Latest(Box<Latest>),
     /// The array that answers EXEC.
     Exec(Box<Exec>),
     /// `INFO`: lines of ours replace the server's where the proxy is what the client talks to.
@@ -131,7 +134,8 @@ pub struct Facts<'a> {
 /// Rewrites a reply. What cannot be read is passed on as it is: it is an error of the backend.
 pub fn apply(shape: &Shape, reply: Bytes, facts: Facts) -> Bytes {
     let changed = match shape {
-        Shape::AsIs | Shape::Hide(Filter::None) => None,
+        // The session goes on by itself when the last ids are known; what else comes is an error.
+        Shape::AsIs | Shape::Hide(Filter::None) | Shape::Latest(_) => None,
         Shape::Hide(Filter::Keys) => keys(&reply),
         Shape::Hide(Filter::Scan) => scan(&reply),
         Shape::Hide(Filter::DbSize) => dbsize(&reply),

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Access, Ends, Timed};
 use quorate_core::plan::{ASK, OpClass, REJECT};
 use quorate_wire::command::{
-    self, Carry, Command, CommandError, Filter, Flags, Local, Rewrite, Rewritten, Step,
+    self, Carry, Command, CommandError, Filter, Flags, Local, Rewrite, Rewritten, Step, Waits,
 };
 use quorate_wire::resp::flush::flush;
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
@@ -101,7 +101,12 @@ impl Worker {
                 self.shaped(s, command, args, question, 1, Shape::Deadline(kind));
             }
             Carry::Waits(waits) => match command::block(command, waits, args, self.now_us(), s.dialect) {
-                Some(block) => self.wait_for(s, command, args, raw, block),
+                Some(block) => self.wait_for(s, command, args, raw, (waits, block)),
+                // The server says what is wrong with its time.
+                None if waits == Waits::Stream => {
+                    self.order(s, Access::Read, command, args, payload(raw, own), Added::Nothing)
+                }
+                None if waits == Waits::StreamGroup => self.leads(s, command, args, payload(raw, own)),
                 None => self.order(s, Access::Write, command, args, payload(raw, own), Added::Nothing),
             },
             Carry::Deterministic => {

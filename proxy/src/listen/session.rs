@@ -1,6 +1,7 @@
 //! One client connection: reading, the order of its answers, writing.
 
 use super::Port;
+use super::blocking::Latest;
 use super::filter::Shape;
 use super::output::Output;
 use super::pubsub::{Kind, Own};
@@ -289,6 +290,24 @@ impl Session {
         self.front + self.slots.len() as u64 - 1
     }
 
+    /// Does this place wait to learn what came last?
+    pub fn seeks_latest(&self, ticket: u64) -> bool {
+        let index = ticket.checked_sub(self.front).and_then(|index| usize::try_from(index).ok());
+        let slot = index.and_then(|index| self.slots.get(index));
+        matches!(slot, Some(Slot::Waiting { shape: Shape::Latest(_), .. }))
+    }
+
+    /// What is to be waited for in this place, once it is known what came last.
+    pub fn take_latest(&mut self, ticket: u64) -> Option<Latest> {
+        let index = usize::try_from(ticket.checked_sub(self.front)?).ok()?;
+        let Slot::Waiting { shape, .. } = self.slots.get_mut(index)? else { return None };
+        let Shape::Latest(_) = shape else { return None };
+        match std::mem::replace(shape, Shape::AsIs) {
+            Shape::Latest(latest) => Some(*latest),
+            _ => None,
+        }
+    }
+
     /// Fills a place. `None`: there is no such place, the answer is for an earlier client of this number.
     /// Otherwise the microsecond at which the burst began.
     pub fn fill(&mut self, ticket: u64, make: impl FnOnce(&Shape) -> Bytes) -> Option<u64> {
@@ -450,14 +469,15 @@ pub async fn run(worker: Rc<Worker>, stream: Stream, port: Arc<Port>) {
             Turn::Woken => {
                 woken.set(client.woken());
                 if let Some(how) = client.take_unblock() {
-                    worker.unblock(&session.borrow(), Some(how));
+                    worker.unblock(&mut session.borrow_mut(), Some(how));
+                    flush(&worker, &session);
                 }
             }
             Turn::Read => after_read(&worker, &session),
             Turn::Closed => break,
         }
     }
-    worker.unblock(&session.borrow(), None);
+    worker.unblock(&mut session.borrow_mut(), None);
     worker.leave(&session);
 }
 

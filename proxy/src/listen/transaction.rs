@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Access, Ends, Mark, Role, Timed, Transaction, Watch};
 use quorate_core::plan::OpClass;
 use quorate_wire::command::{
-    self, Carry, Command, Filter, Flags, Local, Rewrite, Rewritten, Scripting, Step,
+    self, Carry, Command, Filter, Flags, Local, Rewrite, Rewritten, Scripting, Step, Waits,
 };
 use quorate_wire::resp::flush::flush;
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
@@ -400,6 +400,12 @@ impl Worker {
             },
             Carry::Script(kind) => self.add_script(s, item, kind, (raw, args), draft),
             // Inside a transaction nothing waits.
+            Carry::Waits(Waits::Stream) => {
+                draft.touch(item, args, Access::Read);
+                draft.payload.extend_from_slice(&command::at_once(item.command, args, &[]));
+                draft.replies(1, Shape::AsIs);
+                draft.reads.push(first..draft.commands);
+            }
             Carry::Deterministic
             | Carry::Waits(_)
             | Carry::Rewritten(_)
@@ -487,7 +493,7 @@ impl Worker {
 /// Does it run on one replica first?
 fn leads(command: &Command, carry: Carry) -> bool {
     match carry {
-        Carry::Leads => true,
+        Carry::Leads | Carry::Waits(Waits::StreamGroup) => true,
         Carry::Script(Scripting::Eval | Scripting::EvalSha) => !command.flags.has(Flags::READONLY),
         _ => false,
     }

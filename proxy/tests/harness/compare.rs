@@ -116,5 +116,8 @@ fn stream(client: &mut Client, key: &[u8]) -> String {
         names.sort();
         consumers.push(names);
     }
-    format!("{entries:?} {facts:?} {groups:?} {consumers:?}")
+    let whole = client.call(&[&b"XINFO"[..], b"STREAM", key, b"FULL", b"COUNT", b"0"]);
+    let full = whole.field("groups").map_or(&[][..], |groups| &groups.items);
+    let pending: Vec<_> = full.iter().map(|group| group.field("pel").cloned()).collect();
+    format!("{entries:?} {facts:?} {groups:?} {consumers:?} {pending:?}")
 }

@@ -4,7 +4,7 @@ mod command_support;
 
 use command_support::{Reply, Server, Words};
 use quorate_core::plan::OpClass;
-use quorate_wire::command::{self, Carry, Command, CommandError, Flags, Refusal, Rewrite, Scripting};
+use quorate_wire::command::{self, Carry, Command, CommandError, Flags, Refusal, Rewrite, Scripting, Waits};
 
 const TABLE: &str = include_str!("../src/command/table.tsv");
 const CLASSES: &str = include_str!("../src/command/classes.tsv");
@@ -125,9 +125,9 @@ fn arguments_change_carry_and_class() {
         ("COPY a b DB", Carry::Refused(Refusal::Databases), OpClass::MultiKey),
         ("XREAD COUNT 1 STREAMS a 0", Carry::Read, OpClass::Read),
         ("XREAD STREAMS a BLOCK 0 0", Carry::Read, OpClass::MultiKey),
-        ("XREAD BLOCK 0 STREAMS a 0", Carry::Refused(Refusal::Blocking), OpClass::Blocking),
+        ("XREAD BLOCK 0 STREAMS a 0", Carry::Waits(Waits::Stream), OpClass::Blocking),
         ("XREADGROUP GROUP g c STREAMS a >", Carry::Leads, OpClass::Write),
-        ("XREADGROUP GROUP g c BLOCK 0 STREAMS a >", Carry::Refused(Refusal::Blocking), OpClass::Blocking),
+        ("XREADGROUP GROUP g c BLOCK 0 STREAMS a >", Carry::Waits(Waits::StreamGroup), OpClass::Blocking),
         ("PFCOUNT a", Carry::Deterministic, OpClass::Write),
         ("PFCOUNT a b", Carry::Read, OpClass::MultiKey),
         ("EXISTS a", Carry::Read, OpClass::Read),

@@ -15,7 +15,7 @@ pub struct Awaited {
 }
 
 /// How a burst waits.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
     /// For which keys.
     pub keys: Vec<Awaited>,
@@ -25,6 +25,8 @@ pub struct Block {
     pub empty: &'static [&'static [u8]],
     /// The reply when its time is over.
     pub late: Bytes,
+    /// It takes nothing, so all who wait are served together. It is a read, the others are writes.
+    pub shares: bool,
 }
 
 /// Somebody does not wait any more.

@@ -12,7 +12,7 @@ pub enum Carry {
     Deterministic,
     /// An entry of the log, after its relative times or choices were replaced by fixed ones.
     Rewritten(Rewrite),
-    /// An entry of the log as it is, which does not wait there; until something is there it is parked.
+    /// A request that does not wait at the replicas; until something is there it is parked.
     Waits(Waits),
     /// An entry of the log that removes every key but the reserved ones.
     Flush,
@@ -164,6 +164,10 @@ named! {
         List = "list",
         /// Something in a sorted set.
         SortedSet = "sorted-set",
+        /// Something new in a stream, which all who wait for it read.
+        Stream = "stream",
+        /// Something new in a stream for one member of a group.
+        StreamGroup = "stream-group",
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::keys::{geo_stores, sort_options, stream_options};
 use super::token::{integer, is, is_any};
-use super::{Carry, Command, Movable, Refusal, first_key, key_positions};
+use super::{Carry, Command, Flags, Movable, Refusal, Waits, first_key, key_positions};
 use crate::resp::Args;
 use quorate_core::plan::OpClass;
 
@@ -62,7 +62,11 @@ fn by_arguments(command: &Command, args: Args) -> Carry {
         Rule::Sort if stores(command, args) => Carry::Leads,
         Rule::GeoStore if stores(command, args) => Carry::Leads,
         Rule::Copy if names_database(args) => Carry::Refused(Refusal::Databases),
-        Rule::XRead if stream_options(command, args).blocks => Carry::Refused(Refusal::Blocking),
+        Rule::XRead if stream_options(command, args).block.is_some() => match command.flags.has(Flags::WRITE)
+        {
+            true => Carry::Waits(Waits::StreamGroup),
+            false => Carry::Waits(Waits::Stream),
+        },
         Rule::PfCount if args.len() > 2 => Carry::Read,
         _ => command.carry,
     }
@@ -88,7 +92,7 @@ fn class_by_arguments(command: &Command, args: Args) -> OpClass {
         Rule::Sort | Rule::GeoStore if stores(command, args) => OpClass::MultiKey,
         // It reads keys that it does not name, as a scan does.
         Rule::Sort if sort_options(args).patterns => OpClass::Scan,
-        Rule::XRead if stream_options(command, args).blocks => OpClass::Blocking,
+        Rule::XRead if stream_options(command, args).block.is_some() => OpClass::Blocking,
         Rule::XRead if !has_one_key(command, args) => OpClass::MultiKey,
         Rule::PfCount if args.len() == 2 => OpClass::Write,
         _ => command.class,

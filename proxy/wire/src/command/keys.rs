@@ -132,28 +132,58 @@ fn streams(command: &Command, args: Args, each: &mut impl FnMut(usize)) {
 /// The options of XREAD and XREADGROUP before their keys.
 pub(super) struct StreamOptions {
     /// Index of the word `STREAMS`.
-    streams: Option<usize>,
-    /// Is `BLOCK` among them?
-    pub(super) blocks: bool,
+    pub(super) streams: Option<usize>,
+    /// Index of the word `BLOCK`.
+    pub(super) block: Option<usize>,
+    /// Index of the word `GROUP`.
+    pub(super) group: Option<usize>,
 }
 
 pub(super) fn stream_options(command: &Command, args: Args) -> StreamOptions {
     let grouped = command.flags.has(Flags::WRITE);
-    let mut options = StreamOptions { streams: None, blocks: false };
+    let mut options = StreamOptions { streams: None, block: None, group: None };
     let mut at = 1;
     while let Some(arg) = args.get(at) {
         if is(arg, "STREAMS") {
             options.streams = Some(at);
             break;
         }
-        options.blocks |= is(arg, "BLOCK");
+        if is(arg, "BLOCK") {
+            options.block = Some(at);
+        }
         at += match arg {
-            _ if is(arg, "GROUP") && grouped => 3,
+            _ if is(arg, "GROUP") && grouped => {
+                options.group = Some(at);
+                3
+            }
             _ if is(arg, "BLOCK") || is(arg, "COUNT") => 2,
             _ => 1,
         };
     }
     options
+}
+
+/// Where the words of an `XREADGROUP` stand.
+pub struct GroupReadShape {
+    /// The name of the group; that of the consumer is behind it.
+    pub group: usize,
+    /// With `NOACK`.
+    pub no_ack: bool,
+    /// The keys.
+    pub keys: std::ops::Range<usize>,
+}
+
+/// Takes an `XREADGROUP` apart that asks for nothing but what is new.
+pub fn group_read(command: &Command, args: Args) -> Option<GroupReadShape> {
+    let options = stream_options(command, args);
+    let (group, streams) = (options.group? + 1, options.streams?);
+    let count = (args.len() - streams - 1) / 2;
+    let keys = streams + 1..streams + 1 + count;
+    let is_new =
+        count > 0 && (keys.end..keys.end + count).all(|at| args.get(at).is_some_and(|id| id == b">"));
+    let no_ack = (1..streams).any(|at| at > group + 1 && is(&args[at], "NOACK"))
+        || (1..group - 1).any(|at| is(&args[at], "NOACK"));
+    is_new.then_some(GroupReadShape { group, no_ack, keys })
 }
 
 /// Calls `each` with the index of every key that GEORADIUS and GEORADIUSBYMEMBER may store to.

@@ -1,44 +1,105 @@
 //! Commands that wait for a key: for which, and how long. In a transaction a server does not let them wait, and answers at
 //! once; so they are entries as they are, and the waiting is the sequencer's.
 
+use super::keys::stream_options;
 use super::{Command, Waits, key_hash, keys};
-use crate::resp::Args;
+use crate::resp::{Args, encode};
 use bytes::Bytes;
 use quorate_core::ordered::{Awaited, Block};
 
 /// What a server says in a transaction when nothing is there.
 const EMPTY: &[&[u8]] = &[b"*-1\r\n", b"$-1\r\n", b"_\r\n"];
 
-/// How this command waits, as of `now_us`; `None` where the server says what is wrong with its time.
+/// How this command waits, as of `now_us`; `None` where the server says what is wrong with its time or
+/// its keys, and does not wait.
 pub fn block(command: &Command, waits: Waits, args: Args, now_us: u64, dialect: u8) -> Option<Block> {
-    let time = match command.name {
-        "blmpop" | "bzmpop" => args.get(1),
-        _ => args.get(args.len() - 1),
+    let until_us = match waits {
+        Waits::Stream | Waits::StreamGroup => {
+            milliseconds(args.get(stream_options(command, args).block? + 1)?)?
+        }
+        Waits::List | Waits::SortedSet => {
+            let at = if matches!(command.name, "blmpop" | "bzmpop") { 1 } else { args.len() - 1 };
+            seconds(args.get(at)?)?
+        }
     };
-    let until_us = match seconds(time?)? {
-        0.0 => None,
-        // Milliseconds, begun ones as whole ones, as servers count.
-        seconds => Some(now_us.saturating_add((seconds * 1000.0).ceil() as u64 * 1000)),
-    };
+    let until_us = until_us.map(|us| now_us.saturating_add(us));
     let mut awaited = Vec::new();
     keys(command, args, &mut |key| awaited.push(key_hash(key)));
+    if awaited.is_empty() {
+        return None;
+    }
     // Nobody waits for the key that something is moved to.
     if matches!(command.name, "blmove" | "brpoplpush") {
         awaited.truncate(1);
     }
-    let key = |hash: u64| Awaited { bucket: hash as u16, identity: hash ^ (waits as u64) << 63 };
+    let what = kind(command, waits, args);
+    let key = |hash: u64| Awaited { bucket: hash as u16, identity: hash ^ what };
     let mut keys: Vec<Awaited> = awaited.into_iter().map(key).collect();
     keys.sort();
     keys.dedup();
     let late = if dialect == 3 { Bytes::from_static(b"_\r\n") } else { Bytes::from_static(b"*-1\r\n") };
-    Some(Block { keys, until_us, empty: EMPTY, late })
+    Some(Block { keys, until_us, empty: EMPTY, late, shares: waits == Waits::Stream })
 }
 
-/// A time that a server would take.
-fn seconds(text: &[u8]) -> Option<f64> {
+/// Tells apart those who wait at one key for different things. Those of another group of a stream take nothing
+/// from each other.
+fn kind(command: &Command, waits: Waits, args: Args) -> u64 {
+    let group = || stream_options(command, args).group.and_then(|at| args.get(at + 1)).map_or(0, key_hash);
+    match waits {
+        Waits::List => 0,
+        Waits::SortedSet => 1 << 63,
+        Waits::Stream => 1 << 62,
+        Waits::StreamGroup => group() | 3 << 62,
+    }
+}
+
+/// Which of the arguments of `XREAD` stand for the last id that their stream has now, and the keys of these.
+pub fn latest(command: &Command, args: Args) -> Vec<(usize, usize)> {
+    let Some(streams) = stream_options(command, args).streams else { return Vec::new() };
+    let count = (args.len() - streams - 1) / 2;
+    let ids = args.len() - count..args.len();
+    ids.filter(|at| args.get(*at).is_some_and(|id| id == b"$")).map(|at| (at, at - count)).collect()
+}
+
+/// The command as one that does not wait, with other words in these places.
+pub fn at_once(command: &Command, args: Args, instead: &[(usize, Bytes)]) -> Bytes {
+    let block = stream_options(command, args).block;
+    let kept = (0..args.len()).filter(|at| block.is_none_or(|block| *at != block && *at != block + 1));
+    let other = |at: usize| instead.iter().find(|(place, _)| *place == at).map(|(_, word)| word.as_ref());
+    let words: Vec<&[u8]> = kept.map(|at| other(at).unwrap_or(&args[at])).collect();
+    encode::command_bytes(&words)
+}
+
+/// The last id that a stream ever had, from the reply to `XINFO STREAM`. What is no stream has none.
+pub fn last_id(reply: &Bytes) -> Bytes {
+    // The same words stand in both protocol versions; the name is a bulk string, and so is what follows.
+    const NAME: &[u8] = b"$17\r\nlast-generated-id\r\n";
+    let found = memchr::memmem::find(reply, NAME).and_then(|at| {
+        let rest = &reply[at + NAME.len()..];
+        let begin = memchr::memchr(b'\n', rest)? + 1;
+        let end = begin + memchr::memchr(b'\r', &rest[begin..])?;
+        Some(Bytes::copy_from_slice(&rest[begin..end]))
+    });
+    found.unwrap_or_else(|| Bytes::from_static(b"0-0"))
+}
+
+/// Microseconds; none for ever.
+fn milliseconds(text: &[u8]) -> Option<Option<u64>> {
+    /// Beyond this a server says that it is out of range.
+    const LONGEST: u64 = 1 << 62;
+    let ms: u64 = std::str::from_utf8(text).ok()?.parse().ok().filter(|ms| *ms < LONGEST)?;
+    Some((ms > 0).then(|| ms.saturating_mul(1000)))
+}
+
+/// Microseconds, of a time that a server would take; none for ever.
+fn seconds(text: &[u8]) -> Option<Option<u64>> {
     const LONGEST: f64 = 9e15;
     let seconds: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    (seconds.is_finite() && (0.0..LONGEST).contains(&seconds)).then_some(seconds)
+    if !seconds.is_finite() || !(0.0..LONGEST).contains(&seconds) {
+        return None;
+    }
+    // Milliseconds, begun ones as whole ones, as servers count.
+    Some((seconds > 0.0).then(|| ((seconds * 1000.0).ceil() as u64).saturating_mul(1000)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //!
 //! In one `MULTI`: the mark, the deadlines of the keys brought forward so that scripts see true ones, the
 //! commands, and the questions from whose answers their effects are known. In general these are the values of
-//! all keys that the commands name; for `SPOP` the reply tells enough.
+//! all keys that the commands name; for `SPOP` and `XREADGROUP` the reply tells enough.
 
 use super::encode;
 use super::expiry::{RELEASE, brought_forward, set_back};
@@ -11,7 +11,7 @@ use super::reply::{Scanner, is_environment_error};
 use super::transaction::Reserved;
 use super::value::Value;
 use super::{Args, each_command};
-use crate::command;
+use crate::command::{self, Command};
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{
     Ends, Keys, Outcome, Replies, Request, Timed, TrialId, TrialMark, Tried, UnixMs,
@@ -27,30 +27,84 @@ struct Commands {
     keys: Keys,
     /// Keys whose values must be asked for.
     whole: Keys,
-    /// By command: the set that it takes members from, if that is all it does.
-    pops: Vec<Option<Bytes>>,
+    /// Streams of which something new was given to members of groups.
+    streams: Keys,
+    /// By command: what its reply tells.
+    told: Vec<Told>,
+}
+
+/// What the reply to a command tells of its effect.
+#[derive(Default)]
+enum Told {
+    /// Not enough.
+    #[default]
+    Nothing,
+    /// The members that it took from this set.
+    Popped(Bytes),
+    /// The ids that a member of a group was given.
+    Delivered(Box<GroupRead>),
+}
+
+/// An `XREADGROUP` of what is new.
+struct GroupRead {
+    group: Bytes,
+    consumer: Bytes,
+    /// What is given is not noted as pending.
+    no_ack: bool,
+    keys: Vec<Bytes>,
+}
+
+impl GroupRead {
+    /// `None` where something is read again: that changes what the reply does not show.
+    fn read(known: &Command, args: Args) -> Option<GroupRead> {
+        let shape = command::group_read(known, args)?;
+        let word = |at: usize| args.get(at).map(Bytes::copy_from_slice);
+        Some(GroupRead {
+            group: word(shape.group)?,
+            consumer: word(shape.group + 1)?,
+            no_ack: shape.no_ack,
+            keys: shape.keys.filter_map(word).collect(),
+        })
+    }
 }
 
 impl Commands {
     fn read(payload: &[Bytes]) -> Option<Commands> {
-        let mut all = Commands { count: 0, keys: Keys::new(), whole: Keys::new(), pops: Vec::new() };
+        let mut all = Commands {
+            count: 0,
+            keys: Keys::new(),
+            whole: Keys::new(),
+            streams: Keys::new(),
+            told: Vec::new(),
+        };
         let is_read = payload.iter().all(|part| each_command(part, |_, args| all.take(args)));
         is_read.then_some(all)
     }
 
     fn take(&mut self, args: Args) {
         self.count += 1;
-        let known = command::resolve(args).ok();
-        let pops = known.is_some_and(|known| known.name == "spop");
-        self.pops.push(args.get(1).filter(|_| pops).map(Bytes::copy_from_slice));
-        let Some(known) = known else { return };
+        let Ok(known) = command::resolve(args) else { return self.told.push(Told::Nothing) };
+        let told = match known.name {
+            "spop" => args.get(1).map(|key| Told::Popped(Bytes::copy_from_slice(key))),
+            "xreadgroup" => GroupRead::read(known, args).map(|read| Told::Delivered(Box::new(read))),
+            _ => None,
+        };
+        let told = told.unwrap_or_default();
         command::keys(known, args, &mut |key| {
             let key = Bytes::copy_from_slice(key);
-            if !pops {
-                self.whole.insert(key.clone());
+            match &told {
+                Told::Nothing => drop(self.whole.insert(key.clone())),
+                Told::Popped(_) => {}
+                Told::Delivered(_) => drop(self.streams.insert(key.clone())),
             }
             self.keys.insert(key);
         });
+        self.told.push(told);
+    }
+
+    /// Streams of which only the groups are asked for.
+    fn grouped(&self) -> impl Iterator<Item = &Bytes> {
+        self.streams.difference(&self.whole)
     }
 }
 
@@ -98,10 +152,15 @@ pub(super) fn trial(reserved: &Reserved, id: TrialId, payload: &[Bytes]) -> Opti
         encode::command([&b"DUMP"[..], key], &mut out);
         encode::command([&b"PEXPIRETIME"[..], key], &mut out);
     }
+    for key in commands.grouped() {
+        encode::command([&b"XINFO"[..], b"GROUPS", key], &mut out);
+    }
+    encode::command([&b"TIME"[..]], &mut out);
     // A script that empties a server takes these with it.
     encode::command([&b"EXISTS"[..], reserved.position.as_bytes(), reserved.trial.as_bytes()], &mut out);
     encode::command([&b"EXEC"[..]], &mut out);
-    let commands_count = u32::try_from(5 + commands.count + 2 * whole.len()).ok()?;
+    let asked = 2 * whole.len() + commands.grouped().count();
+    let commands_count = u32::try_from(6 + commands.count + asked).ok()?;
     Some((Request { payload: out.freeze(), commands: commands_count }, commands.keys))
 }
 
@@ -140,12 +199,13 @@ fn split(replies: &Bytes) -> Option<Vec<Bytes>> {
     Some(found)
 }
 
-/// The elements of an array or a set, in either protocol version. `None` for anything else, and for a null.
+/// The elements of an array, a set or a map, in either protocol version. `None` for anything else, and for a null.
 fn elements(reply: &Bytes) -> Option<Vec<Bytes>> {
     let end = memchr::memchr(b'\n', reply)?;
     let count: usize = std::str::from_utf8(reply.get(1..end.checked_sub(1)?)?).ok()?.parse().ok()?;
     let found = split(&reply.slice(end + 1..))?;
-    (matches!(reply[0], b'*' | b'~') && found.len() == count).then_some(found)
+    let count = if reply[0] == b'%' { count.checked_mul(2)? } else { count };
+    (matches!(reply[0], b'*' | b'~' | b'%') && found.len() == count).then_some(found)
 }
 
 /// The bytes of a string.
@@ -158,21 +218,29 @@ fn bulk(reply: &Bytes) -> Option<Bytes> {
 
 fn outcome(reserved: &Reserved, id: TrialId, commands: &Commands, exec: &Bytes) -> Option<Outcome> {
     let all = elements(exec)?;
-    let (values, rest) = (commands.whole.len(), all.len());
-    let whole = rest == 3 + commands.count + 2 * values;
+    let values_from = 2 + commands.count;
+    let groups_from = values_from + 2 * commands.whole.len();
+    let time_at = groups_from + commands.grouped().count();
+    let whole = all.len() == time_at + 2;
     let intact =
         all.first()? == &b"+OK\r\n"[..] && all.get(1)?.starts_with(b":") && all.last()? == &b":2\r\n"[..];
     if !whole || !intact {
         return None;
     }
     let mut out = Effects::default();
-    let replies = &all[2..2 + commands.count];
-    for (key, reply) in commands.pops.iter().zip(replies) {
-        if let Some(key) = key.as_ref().filter(|key| !commands.whole.contains(*key)) {
-            out.remove(key, reply);
+    let replies = &all[2..values_from];
+    let time = milliseconds(&all[time_at])?;
+    for (told, reply) in commands.told.iter().zip(replies) {
+        match told {
+            Told::Popped(key) if !commands.whole.contains(key) => out.remove(key, reply),
+            Told::Delivered(read) => out.deliver(read, &commands.whole, reply, &time),
+            Told::Nothing | Told::Popped(_) => {}
         }
     }
-    for (key, pair) in commands.whole.iter().zip(all[2 + commands.count..].chunks_exact(2)) {
+    for (key, groups) in commands.grouped().zip(&all[groups_from..time_at]) {
+        out.set_groups(key, groups, &commands.told);
+    }
+    for (key, pair) in commands.whole.iter().zip(all[values_from..groups_from].chunks_exact(2)) {
         let Value::Integer(deadline) = Value::parse(&pair[1])? else { return None };
         let dump = bulk(&pair[0]);
         if dump.is_none() && !matches!(pair[0].first(), Some(b'_' | b'$')) {
@@ -181,6 +249,27 @@ fn outcome(reserved: &Reserved, id: TrialId, commands: &Commands, exec: &Bytes) 
         out.hold(key, dump.as_ref(), deadline);
     }
     Some(out.finish(reserved, id, taken(replies)))
+}
+
+/// The reply to `TIME`, in milliseconds.
+fn milliseconds(reply: &Bytes) -> Option<String> {
+    let parts = elements(reply)?;
+    let number = |at: usize| std::str::from_utf8(&bulk(parts.get(at)?)?).ok()?.parse::<u64>().ok();
+    Some((number(0)? * 1000 + number(1)? / 1000).to_string())
+}
+
+/// Keys and their entries, from the reply to a read of streams.
+fn entries_of(reply: &Bytes) -> Vec<(Bytes, Vec<Bytes>)> {
+    let mut outer = elements(reply).unwrap_or_default();
+    if reply.starts_with(b"*") {
+        outer = outer.iter().flat_map(|pair| elements(pair).unwrap_or_default()).collect();
+    }
+    let pair = |pair: &[Bytes]| {
+        let entries = elements(&pair[1]).unwrap_or_default();
+        let id = |entry: &Bytes| bulk(elements(entry)?.first()?);
+        Some((bulk(&pair[0])?, entries.iter().filter_map(id).collect()))
+    };
+    outer.chunks_exact(2).filter_map(pair).collect()
 }
 
 /// The replies of the commands, one after the other.
@@ -241,6 +330,49 @@ impl Effects {
         }
     }
 
+    /// Notes for a member of a group what it was given.
+    fn deliver(&mut self, read: &GroupRead, whole: &Keys, reply: &Bytes, time: &str) {
+        // Where one stream has no such group, none is read.
+        if reply.starts_with(b"-") {
+            return;
+        }
+        for key in read.keys.iter().filter(|key| !whole.contains(*key)) {
+            self.add([&b"XGROUP"[..], b"CREATECONSUMER", key, &read.group, &read.consumer]);
+        }
+        for (key, ids) in entries_of(reply) {
+            if read.no_ack || ids.is_empty() || whole.contains(&key) {
+                continue;
+            }
+            let head = [&b"XCLAIM"[..], &key, &read.group, &read.consumer, b"0"];
+            let noted = [&b"TIME"[..], time.as_bytes(), b"RETRYCOUNT", b"1", b"FORCE", b"JUSTID"];
+            self.add(head.into_iter().chain(ids.iter().map(AsRef::as_ref)).chain(noted));
+        }
+    }
+
+    /// Brings the groups of a stream that were read from to where they stand, from the reply to `XINFO GROUPS`.
+    fn set_groups(&mut self, key: &Bytes, groups: &Bytes, told: &[Told]) {
+        let reads = |name: &Bytes| {
+            told.iter().any(|told| {
+                matches!(told, Told::Delivered(read) if read.group == *name && read.keys.contains(key))
+            })
+        };
+        for group in elements(groups).unwrap_or_default() {
+            let fields = elements(&group).unwrap_or_default();
+            let field = |name: &[u8]| {
+                let named = |pair: &&[Bytes]| bulk(&pair[0]).is_some_and(|found| found == name);
+                fields.chunks_exact(2).find(named).map(|pair| &pair[1])
+            };
+            let Some(name) = field(b"name").and_then(bulk).filter(|name| reads(name)) else { continue };
+            let Some(last) = field(b"last-delivered-id").and_then(bulk) else { continue };
+            let count = field(b"entries-read")
+                .filter(|count| count.starts_with(b":"))
+                .map(|n| n.slice(1..n.len() - 2));
+            let words = [&b"XGROUP"[..], b"SETID", key, &name, &last];
+            let counted = count.iter().flat_map(|count| [&b"ENTRIESREAD"[..], count]);
+            self.add(words.into_iter().chain(counted));
+        }
+    }
+
     /// Makes a key hold this value, with its deadline as the server said it.
     fn hold(&mut self, key: &Bytes, dump: Option<&Bytes>, deadline: i64) {
         // It may have ended between the two questions.
@@ -290,8 +422,16 @@ mod tests {
         lines
     }
 
+    /// The array of replies with one more, that to `TIME`, in its place.
+    fn timed(exec: &str) -> String {
+        let (count, rest) = exec[1..].split_once("\r\n").expect("an array");
+        let rest = rest.strip_suffix(":2\r\n").expect("the look at position and mark");
+        let count: usize = count.parse().expect("a number");
+        format!("*{}\r\n{rest}*2\r\n$4\r\n1700\r\n$4\r\n9000\r\n:2\r\n", count + 1)
+    }
+
     fn ran(commands: &[&[&[u8]]], queued: usize, exec: &str) -> Outcome {
-        let answer = format!("+OK\r\n{}{exec}", "+QUEUED\r\n".repeat(queued));
+        let answer = format!("+OK\r\n{}{}", "+QUEUED\r\n".repeat(queued), timed(exec));
         match tried(&reserved(), ID, &payload(commands), &Bytes::from(answer)) {
             Tried::Ran(outcome) => outcome,
             other => panic!("{other:?}"),
@@ -317,7 +457,7 @@ mod tests {
         assert!(lines[1].starts_with("SET __quorate:{g}:trial "));
         assert!(lines[2].ends_with(" 1 f"), "{}", lines[2]);
         assert_eq!(lines[3..7], ["SPOP s", "INCRBYFLOAT f 1", "DUMP f", "PEXPIRETIME f"]);
-        assert_eq!(lines[7..], ["EXISTS __quorate:{g}:pos __quorate:{g}:trial", "EXEC"]);
+        assert_eq!(lines[7..], ["TIME", "EXISTS __quorate:{g}:pos __quorate:{g}:trial", "EXEC"]);
         assert_eq!(keys, Keys::from([Bytes::from_static(b"f"), Bytes::from_static(b"s")]));
     }
 
@@ -356,6 +496,43 @@ mod tests {
     }
 
     #[test]
+    fn members_of_groups_are_given_what_the_reply_says() {
+        let read: [&[&[u8]]; 1] =
+            [&[b"XREADGROUP", b"GROUP", b"g", b"me", b"COUNT", b"2", b"STREAMS", b"a", b"b", b">", b">"]];
+        let (request, _) = trial(&reserved(), ID, &payload(&read)).expect("valid");
+        let asked = lines(&request.payload);
+        assert_eq!(asked[4..7], ["XINFO GROUPS a", "XINFO GROUPS b", "TIME"], "no value is copied");
+        assert_eq!(asked.len(), request.commands as usize);
+        let groups = |last: &str| {
+            format!("*1\r\n*4\r\n$4\r\nname\r\n$1\r\ng\r\n$17\r\nlast-delivered-id\r\n$3\r\n{last}\r\n")
+        };
+        let counted = groups("2-1").replacen("*4", "*6", 1) + "$12\r\nentries-read\r\n:2\r\n";
+        let entry = |id: &str| format!("*2\r\n$3\r\n{id}\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n");
+        let given = format!("$1\r\na\r\n*2\r\n{}{}", entry("1-1"), entry("2-1"));
+        for reply in [format!("*1\r\n*2\r\n{given}"), format!("%1\r\n{given}")] {
+            let exec = format!("*6\r\n+OK\r\n:0\r\n{reply}{counted}{}:2\r\n", groups("0-0"));
+            let effects = lines(&ran(&read, 6, &exec).payload);
+            assert_eq!(
+                effects[..5],
+                [
+                    "XGROUP CREATECONSUMER a g me",
+                    "XGROUP CREATECONSUMER b g me",
+                    "XCLAIM a g me 0 1-1 2-1 TIME 1700009 RETRYCOUNT 1 FORCE JUSTID",
+                    "XGROUP SETID a g 2-1 ENTRIESREAD 2",
+                    "XGROUP SETID b g 0-0",
+                ]
+            );
+        }
+        let nothing = format!("*6\r\n+OK\r\n:0\r\n*-1\r\n{}{}:2\r\n", groups("1-1"), groups("0-0"));
+        assert_eq!(lines(&ran(&read, 6, &nothing).payload)[0], "XGROUP CREATECONSUMER a g me");
+        let none = "*6\r\n+OK\r\n:0\r\n-NOGROUP x\r\n*0\r\n-ERR no such key\r\n:2\r\n";
+        assert_eq!(ran(&read, 6, none).commands, 1, "only the mark is removed");
+        let again: [&[&[u8]]; 1] = [&[b"XREADGROUP", b"GROUP", b"g", b"me", b"STREAMS", b"a", b"0"]];
+        let (request, _) = trial(&reserved(), ID, &payload(&again)).expect("valid");
+        assert_eq!(lines(&request.payload)[4], "DUMP a", "how often it was given is not in the reply");
+    }
+
+    #[test]
     fn deadlines_are_kept_set_back() {
         let at = 1_800_000_000_000_i64;
         let exec = |at: i64| format!("*6\r\n+OK\r\n:1\r\n:1\r\n$1\r\nd\r\n:{at}\r\n:2\r\n");
@@ -377,7 +554,7 @@ mod tests {
         assert!(matches!(end(oom), Tried::Refused(line) if line == "OOM no"));
         let odd = "+OK\r\n+QUEUED\r\n+QUEUED\r\n-ERR odd\r\n+QUEUED\r\n-EXECABORT x\r\n";
         assert!(matches!(end(odd), Tried::Rejected(0, line) if line == "ERR odd"));
-        let emptied = "+OK\r\n*4\r\n+OK\r\n:0\r\n$-1\r\n:0\r\n";
+        let emptied = "+OK\r\n*5\r\n+OK\r\n:0\r\n$-1\r\n*2\r\n$1\r\n1\r\n$1\r\n1\r\n:0\r\n";
         assert!(matches!(end(emptied), Tried::Unclear), "the position is gone");
         assert!(matches!(end("+OK\r\n*1\r\n+OK\r\n"), Tried::Unclear));
     }

@@ -2,10 +2,10 @@
 
 use super::super::block::{Awaited, Block, Cancel};
 use super::super::effects::{Answer, Cause, Reply};
-use super::super::pending::{Burst, refused};
+use super::super::pending::{Access, Burst, refused};
 use super::super::watch::Role;
 use super::super::{Effects, Now};
-use super::{Group, Phase};
+use super::{Group, Phase, Unrouted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -27,6 +27,13 @@ struct Waiter {
     seq: u64,
     /// It does not wait any more, though a try is under way.
     cancelled: Option<Cancel>,
+}
+
+impl Waiter {
+    /// Is it to be tried beside others, because of this entry?
+    fn may_share(&self, fed: u64) -> bool {
+        self.block.shares && self.parked && self.seq < fed
+    }
 }
 
 /// Those who wait for one key.
@@ -61,7 +68,7 @@ impl Blocked {
     fn enter(&mut self, burst: &Burst, block: &Arc<Block>, may_park: bool) -> bool {
         let id = (burst.session, burst.ticket);
         let waits = |key: &Awaited| self.lines.get(key).is_some_and(|line| !line.waiters.is_empty());
-        let parked = may_park && !block.keys.is_empty() && block.keys.iter().all(waits);
+        let parked = may_park && !block.shares && !block.keys.is_empty() && block.keys.iter().all(waits);
         let order = self.next;
         self.next += 1;
         self.bytes += burst.payload.len();
@@ -142,11 +149,24 @@ impl Blocked {
         }
     }
 
-    /// The next who is to be tried.
+    /// The next who is to be tried: where they take something from each other, one of those who wait for a key.
     fn next_due(&mut self) -> Option<Id> {
-        while let Some(key) = self.due.pop_first() {
-            let Some(line) = self.lines.get(&key).filter(|line| line.tries == 0) else { continue };
-            if let Some((_, id)) = line.waiters.first_key_value() {
+        while let Some(key) = self.due.first().copied() {
+            let line = self.lines.get(&key);
+            let sharing = line.and_then(|line| {
+                line.waiters
+                    .values()
+                    .copied()
+                    .find(|id| self.waiters.get(id).is_some_and(|w| w.may_share(line.fed)))
+            });
+            if sharing.is_some() {
+                return sharing;
+            }
+            self.due.remove(&key);
+            let first = line.filter(|line| line.tries == 0).and_then(|line| line.waiters.first_key_value());
+            if let Some((_, id)) =
+                first.filter(|(_, id)| self.waiters.get(id).is_some_and(|w| !w.block.shares))
+            {
                 return Some(*id);
             }
         }
@@ -214,7 +234,7 @@ impl Group {
         let mut served = Vec::new();
         while let Some(id) = self.blocked.next_due() {
             let Some(waiting) = self.try_waiter(id, now) else { continue };
-            if waiting.dialect == burst.dialect {
+            if waiting.dialect == burst.dialect && waiting.access == Access::Write && !waiting.leads {
                 served.push(waiting);
             } else {
                 self.order_waiter(waiting, now);
@@ -223,12 +243,27 @@ impl Group {
         served
     }
 
+    /// What a read of those who wait will see at least. A write is noted when it is numbered.
+    pub(super) fn note_read(&mut self, burst: &Burst) {
+        let head = self.log.head().seq;
+        if burst.access == Access::Read
+            && let Some(waiter) = self.blocked.waiters.get_mut(&(burst.session, burst.ticket))
+        {
+            waiter.seq = head;
+        }
+    }
+
     fn try_waiter(&mut self, id: Id, now: Now) -> Option<Burst> {
         let burst = self.blocked.try_now(id)?;
+        self.note_read(&burst);
         Some(Burst { arrived_us: now.us, ..burst })
     }
 
     pub(super) fn order_waiter(&mut self, burst: Burst, now: Now) {
+        if burst.access == Access::Read {
+            let after = self.pending.latest_write(burst.session);
+            return self.unrouted.push(Unrouted { burst, after });
+        }
         let least = self.expire_before(&burst, now);
         self.pending.add_write(burst, least);
     }

@@ -31,10 +31,12 @@ impl Group {
     /// Puts a burst where it belongs: behind stage `least`, and behind what its session waits for.
     fn place(&mut self, burst: Burst, least: u64, now: Now, fx: &mut Effects) {
         let own_writes_wait = self.config.rules.session_order && self.pending.writes_wait(burst.session);
+        if !self.block(&burst, fx) {
+            return;
+        }
+        self.note_read(&burst);
         if burst.access == Access::Write {
-            if self.block(&burst, fx) {
-                self.pending.add_write(burst, least);
-            }
+            self.pending.add_write(burst, least);
         } else if own_writes_wait || self.pending.waits(least) {
             self.pending.add_read(burst, least);
         } else {

@@ -1,5 +1,6 @@
 //! Who waits, and when each is tried.
 
+use super::trial::tell;
 use super::*;
 
 fn waits(world: &World, session: u32, keys: &[u16], until_us: Option<u64>) -> Burst {
@@ -9,6 +10,7 @@ fn waits(world: &World, session: u32, keys: &[u16], until_us: Option<u64>) -> Bu
         until_us,
         empty: &[b"nil"],
         late: Bytes::from_static(b"late"),
+        shares: false,
     };
     Burst { role: Role::Block(Arc::new(block)), ..pushes(world, session, keys) }
 }
@@ -173,4 +175,67 @@ fn an_error_is_told_at_the_first_try_only() {
     submit(&mut world, vec![burst]);
     settle(&mut world, &["+OK", "-WRONGTYPE"]);
     assert_eq!(world.answers(), ["9/1 +OK"]);
+}
+
+/// Sessions that read a stream, at key 5, and found nothing.
+fn readers(sessions: &[u32]) -> World {
+    let mut world = World::serving(3);
+    for session in sessions {
+        let block = Block {
+            keys: vec![Awaited { bucket: 5, identity: 2 }],
+            until_us: None,
+            empty: &[b"nil"],
+            late: Bytes::from_static(b"late"),
+            shares: true,
+        };
+        let burst = Burst {
+            access: Access::Read,
+            role: Role::Block(Arc::new(block)),
+            ..pushes(&world, *session, &[5])
+        };
+        submit(&mut world, vec![burst]);
+        assert_eq!(world.sent(), [(0, format!("read {session};"))], "each is tried at once");
+        tell(&mut world, 0, "nil");
+    }
+    assert!(world.answers().is_empty());
+    world
+}
+
+#[test]
+fn all_who_only_read_are_served_by_one_write_and_cost_no_entry() {
+    let mut world = readers(&[1, 2, 3]);
+    let burst = pushes(&world, 9, &[5]);
+    submit(&mut world, vec![burst]);
+    let sent = world.sent();
+    assert_eq!(sent[..3], to_all(3, "2=9;")[..]);
+    let reads: Vec<&str> = sent[3..].iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(reads, ["read 1;", "read 2;", "read 3;"]);
+    let reader = sent[3].0;
+    settle(&mut world, &["+OK"]);
+    for reply in ["one", "nil", "three"] {
+        tell(&mut world, reader, reply);
+    }
+    assert_eq!(world.answers(), ["9/1 +OK", "1/1 one", "3/1 three"]);
+    // What the second one was shown may have been older than the write.
+    let again = world.sent();
+    assert_eq!(again.len(), 1, "{again:?}");
+    tell(&mut world, again[0].0, "nil");
+    assert!(world.sent().is_empty(), "it saw all there is, and waits on");
+    cancel(&mut world, 2, Some("stopped"));
+    assert_eq!(world.answers(), ["2/1 stopped"]);
+}
+
+#[test]
+fn a_reader_that_leaves_while_it_is_tried_is_forgotten() {
+    let mut world = readers(&[1, 2]);
+    let burst = pushes(&world, 9, &[5]);
+    submit(&mut world, vec![burst]);
+    let reader = world.sent()[3].0;
+    cancel(&mut world, 1, None);
+    settle(&mut world, &["+OK"]);
+    for reply in ["nil", "two"] {
+        tell(&mut world, reader, reply);
+    }
+    assert_eq!(world.answers(), ["9/1 +OK", "2/1 two"]);
+    assert!(world.sent().is_empty(), "it is not tried again");
 }
