@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Client, Cluster, Kind, LONG, Load, Record, Setup, wait_until};
+use harness::{Client, Cluster, Kind, LONG, Load, Record, Server, Setup, wait_until};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -451,4 +451,54 @@ fn pipelines_survive_a_killed_backend() {
     let value = pipeliner.join().expect("every reply was right");
     assert_eq!(cluster.client().line("GET n").number(), value);
     cluster.assert_equal();
+}
+
+/// A server whose file was rewritten while it ran leaves a hole in it when the disk is full for a while, and could not
+/// load it: the proxy has it written anew as soon as there is room.
+fn a_full_disk_leaves_nothing_behind(kind: Kind) {
+    let mut cluster = Cluster::start(Setup::new(kind, 3));
+    let mut client = cluster.client();
+    client.ok("SET before 1");
+    let server = &cluster.servers[0];
+    server.client().ok("BGREWRITEAOF");
+    let last = || {
+        let mut parts = server.append_only_parts();
+        parts.retain(|(name, _)| name.ends_with(".incr.aof"));
+        parts.sort();
+        parts.pop().expect("there is one")
+    };
+    wait_until("the file is rewritten", LONG, || last().0.contains(".2.") && rewritten(server));
+    for i in 0..10 {
+        client.ok(&format!("SET before:{i} {i}"));
+    }
+    wait_state(&cluster, 0, &["in-sync"]);
+    server.limit_files(Some(last().1.len() as u64 + 100));
+    wait_until("its disk is full and it says so", LONG, || {
+        client.ok("INCR meanwhile");
+        cluster.proxy.metric("quorate_backend_refusals_total") > 0.0
+    });
+    server.limit_files(None);
+    wait_until("its file is whole", LONG, || rewritten(server) && !last().1.contains(&0));
+    client.ok("SET after 1");
+    cluster.proxy.wait_in_sync();
+    cluster.servers[0].crash_and_run();
+    cluster.proxy.wait_in_sync();
+    cluster.assert_equal();
+}
+
+fn rewritten(server: &Server) -> bool {
+    let info = server.client().line("INFO persistence").string();
+    ["aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0", "aof_last_write_status:ok"]
+        .iter()
+        .all(|field| info.contains(field))
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_behind_on_redis() {
+    a_full_disk_leaves_nothing_behind(Kind::Redis);
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_behind_on_valkey() {
+    a_full_disk_leaves_nothing_behind(Kind::Valkey);
 }

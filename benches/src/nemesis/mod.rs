@@ -3,6 +3,7 @@
 //!
 //! It never mends a broken promise: a finding is printed and ends the run with exit code 1.
 
+pub mod aof;
 pub mod clients;
 pub mod cluster;
 pub mod compare;

@@ -1,5 +1,6 @@
 //! The processes of a run: backends and proxies that can be killed, frozen and started again.
 
+use super::aof::{whole_transactions, without_holes};
 use super::connection::{Connection, PATIENCE};
 use super::network::{Host, Network};
 use rustix::process::{Pid, Signal, kill_process};
@@ -65,6 +66,8 @@ pub struct Backend {
     pub host: Host,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Files with holes that it left behind.
+    pub holes: u64,
     program: PathBuf,
     data: PathBuf,
     runner: Runner,
@@ -77,7 +80,8 @@ impl Backend {
         let data = dir.join(host.name());
         fs::create_dir_all(&data)?;
         let address = network.endpoint(host, 6379)?;
-        Ok(Backend { host, address, program: program.into(), data, runner: Runner::new(host.name(), dir) })
+        let runner = Runner::new(host.name(), dir);
+        Ok(Backend { host, address, holes: 0, program: program.into(), data, runner })
     }
 
     /// Gives it a small disk. Needs root.
@@ -88,8 +92,11 @@ impl Backend {
         )
     }
 
-    /// Starts it with the data it has.
+    /// Starts it with the data it has. Holes in its files, which no server loads, are closed and counted.
     pub fn start(&mut self, network: &Network) -> io::Result<()> {
+        for part in self.parts()? {
+            self.close_holes(&part)?;
+        }
         let mut command = network.command(self.host, &self.program);
         let (ip, port) = (self.address.ip().to_string(), self.address.port().to_string());
         command.args(["--port", &port, "--bind", &ip, "--save", "", "--protected-mode", "no"]);
@@ -122,20 +129,31 @@ impl Backend {
 
     /// Removes the last bytes of its append-only file, as a power loss does. It must not be running. Unless the end
     /// may be torn, it is cut further, to the end of a transaction, which is what `redis-check-aof --fix` leaves.
-    pub fn forget_last(&self, bytes: u64, torn: bool) -> io::Result<()> {
-        let mut parts: Vec<PathBuf> = Vec::new();
-        for entry in fs::read_dir(self.data.join("appendonlydir"))? {
-            let path = entry?.path();
-            if path.to_string_lossy().ends_with(".incr.aof") {
-                parts.push(path);
-            }
-        }
-        parts.sort_by_key(|path| part_number(path));
-        let Some(last) = parts.last() else { return Ok(()) };
-        let content = fs::read(last)?;
+    pub fn forget_last(&mut self, bytes: u64, torn: bool) -> io::Result<()> {
+        let Some(last) = self.parts()?.pop() else { return Ok(()) };
+        self.close_holes(&last)?;
+        let content = fs::read(&last)?;
         let kept = &content[..content.len().saturating_sub(bytes as usize)];
         let len = if torn { kept.len() } else { whole_transactions(kept) };
         OpenOptions::new().write(true).open(last)?.set_len(len as u64)
+    }
+
+    fn close_holes(&mut self, part: &Path) -> io::Result<()> {
+        let Some(whole) = without_holes(&fs::read(part)?) else { return Ok(()) };
+        self.holes += 1;
+        fs::write(part, whole)
+    }
+
+    /// What its append-only file is made of beside the base, the newest part last.
+    fn parts(&self) -> io::Result<Vec<PathBuf>> {
+        let folder = match fs::read_dir(self.data.join("appendonlydir")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+            folder => folder?,
+        };
+        let mut parts = folder.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+        parts.retain(|path| path.to_string_lossy().ends_with(".incr.aof"));
+        parts.sort_by_key(|path| part_number(path));
+        Ok(parts)
     }
 
     /// Uses up its small disk.
@@ -179,12 +197,6 @@ impl Backend {
     pub fn assert_alive(&mut self) -> io::Result<()> {
         self.runner.assert_alive()
     }
-}
-
-/// The length of the part that ends with the last complete transaction.
-fn whole_transactions(content: &[u8]) -> usize {
-    const END: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
-    content.windows(END.len()).rposition(|window| window == END).map_or(0, |at| at + END.len())
 }
 
 /// `appendonly.aof.12.incr.aof` is 12.
@@ -307,14 +319,6 @@ fn configuration(address: SocketAddr, admin: SocketAddr, backends: &[SocketAddr]
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_torn_transaction_is_cut_off_whole() {
-        let whole = b"*1\r\n$5\r\nMULTI\r\n*1\r\n$4\r\nEXEC\r\n";
-        let torn = [&whole[..], b"*1\r\n$5\r\nMULTI\r\n*2\r\n$4\r\nIN"].concat();
-        assert_eq!(whole_transactions(&torn), whole.len());
-        assert_eq!(whole_transactions(&torn[..20]), 0);
-    }
 
     #[test]
     fn parts_sort_by_number() {

@@ -36,6 +36,8 @@ pub struct Report {
     pub trouble: Vec<String>,
     /// Replicas that had to be copied anew.
     pub reseeds: u64,
+    /// Append-only files in which a full disk left a hole, and whose server stopped before they were whole again.
+    pub holes: u64,
 }
 
 /// How requests ended; latencies of those that succeeded, in microseconds.
@@ -162,6 +164,7 @@ impl Report {
         row("stale reads", self.judgement.count(Broken::Stale).to_string());
         row("divergent keys", format!("{} of {}", self.divergent.len(), self.keys));
         row("copied anew", format!("{} replicas", self.reseeds));
+        row("holes closed", format!("in {} append-only files", self.holes));
         let _ = writeln!(
             out,
             "\n{:<20} {:>6} {:>22} {:>22}",

@@ -106,6 +106,7 @@ pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<Report> {
         silent: record.silent.clone(),
         trouble,
         reseeds: cluster.reseeds,
+        holes: cluster.backends.iter().map(|backend| backend.holes).sum(),
     })
 }
 

@@ -18,6 +18,9 @@ const SLICES: usize = 64;
 /// What the reply to every command of a transaction begins with that was not applied.
 pub(crate) const EXECABORT: &[u8] = b"-EXECABORT";
 
+/// How a server begins to say that writing its append-only file failed.
+const UNWRITTEN: &[u8] = b"MISCONF Errors writing to the AOF";
+
 /// Commands that this backend did not accept: number within the send, in order, and the error as replied.
 type Rejected = Vec<(u32, Bytes)>;
 
@@ -56,9 +59,11 @@ pub struct Link {
     moved: Cell<bool>,
     partial: Cell<usize>,
     run_id: RefCell<String>,
-    /// What it last told of its memory, and whether it is being asked.
+    /// What it last told of its memory and its files, and whether it is being asked.
     info: Cell<Option<Bytes>>,
     asked: Cell<bool>,
+    /// It said that it could not write its append-only file.
+    unwritten: Cell<bool>,
     closed: Cell<Option<&'static str>>,
     close: Notify,
 }
@@ -80,6 +85,7 @@ impl Link {
             run_id: RefCell::default(),
             info: Cell::default(),
             asked: Cell::new(false),
+            unwritten: Cell::new(false),
             closed: Cell::new(None),
             close: Notify::new(),
         }
@@ -97,6 +103,7 @@ impl Link {
         self.writing.set(false);
         self.asked.set(false);
         self.info.set(None);
+        self.unwritten.set(false);
         self.closed.set(None);
     }
 
@@ -166,16 +173,21 @@ impl Link {
         }
     }
 
-    /// Asks how its memory stands, unless it is being asked already.
+    /// Asks how its memory and its files stand, unless it is being asked already.
     pub fn ask_info(&self) {
         if !self.asked.replace(true) {
-            self.aside_for(Bytes::from_static(b"*2\r\n$4\r\nINFO\r\n$6\r\nmemory\r\n"), true);
+            self.aside_for(encode::command_bytes(&[b"INFO", b"memory", b"persistence"]), true);
         }
     }
 
     /// The answer to [`Self::ask_info`], once.
     pub fn take_info(&self) -> Option<Bytes> {
         self.info.take()
+    }
+
+    /// Did it say, since this was asked last, that it could not write its append-only file?
+    pub fn take_unwritten(&self) -> bool {
+        self.unwritten.replace(false)
     }
 
     /// Queues a read.
@@ -349,6 +361,9 @@ impl Link {
                 events.push(Event::Applied { replica, replies });
             }
             Outcome::Refused(error) => {
+                if error.strip_prefix(b"-").unwrap_or(&error).starts_with(UNWRITTEN) {
+                    self.unwritten.set(true);
+                }
                 self.lose_reads();
                 events.push(Event::Refused { replica, error });
             }

@@ -1,19 +1,19 @@
 //! What a backend says of its memory while it is attached.
 
-use super::attach::{evicts, pairs};
+use super::attach::evicts;
 use super::serve::Attendant;
 use crate::memory::{Pressure, Usage};
+use std::collections::BTreeMap;
 
 impl Attendant {
     /// Reads what it told. The error, in words: it cannot stay attached.
-    pub(super) fn weigh(&self, info: &[u8], address: &str) -> Result<(), String> {
-        let info = pairs(&String::from_utf8_lossy(info));
+    pub(super) fn weigh(&self, info: &BTreeMap<String, String>, address: &str) -> Result<(), String> {
         let number = |key: &str| info.get(key).and_then(|text| text.parse::<u64>().ok());
         // A server does not hold its replication and append-only buffers against its limit.
         let beside = number("mem_not_counted_for_evict").unwrap_or(0);
         let (Some(used), Some(max)) = (number("used_memory"), number("maxmemory")) else { return Ok(()) };
         self.tell_memory(Some(Usage { used: used.saturating_sub(beside), max }));
-        evicts(&info, address).map_or(Ok(()), Err)
+        evicts(info, address).map_or(Ok(()), Err)
     }
 
     /// Enters its usage, or that it is gone.

@@ -11,6 +11,7 @@ pub mod link;
 mod lowat;
 mod memory;
 pub mod reseed;
+mod rewrite;
 pub mod scrub;
 pub mod serve;
 pub mod subscriber;

@@ -1,15 +1,15 @@
 //! The life of one backend's connection: attach, serve, lose, wait, again.
 
-use super::attach::{AttachError, Attached, Data, Owner, Want, attach};
+use super::attach::{AttachError, Attached, Data, Owner, Want, attach, pairs};
 use super::link::Link;
 use super::reseed::Reseeds;
+use super::rewrite::Rewrite;
 use crate::config::Backend;
 use crate::drive::Driver;
 use crate::group::{GroupShared, Missing};
 use crate::tls::Reader;
 use bytes::BytesMut;
 use quorate_core::ordered::{Event, Phase};
-use quorate_wire::resp::encode;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -215,19 +215,15 @@ impl Attendant {
         });
         let (mut reader, writer) = stream.into_split();
         self.link.open(writer, run_id);
-        if torn {
-            // Whole again before its next restart; see docs/decisions/0013-torn-append-only-files.md.
-            self.link.aside(encode::command_bytes(&[b"BGREWRITEAOF"]));
-        }
         self.driver.borrow_mut().run([Event::Attached { replica: self.replica, attachment }]);
-        let why = self.carry(&mut reader, &address).await;
+        let why = self.carry(&mut reader, &address, &mut Rewrite::new(torn)).await;
         self.link.shut();
         self.driver.borrow_mut().run([Event::Disconnected { replica: self.replica }]);
         self.tell_memory(None);
         why
     }
 
-    async fn carry(&self, reader: &mut Reader, address: &str) -> String {
+    async fn carry(&self, reader: &mut Reader, address: &str, rewrite: &mut Rewrite) -> String {
         let mut buf = BytesMut::new();
         let mut events = Vec::new();
         let mut probe = interval(PROBE);
@@ -251,10 +247,12 @@ impl Attendant {
                         return format!("its answer makes no sense: {error}");
                     }
                     self.driver.borrow_mut().push(events.drain(..));
-                    if let Some(info) = self.link.take_info()
-                        && let Err(why) = self.weigh(&info, address)
-                    {
-                        return why;
+                    if let Some(info) = self.link.take_info() {
+                        let info = pairs(&String::from_utf8_lossy(&info));
+                        if let Err(why) = self.weigh(&info, address) {
+                            return why;
+                        }
+                        self.keep_whole(rewrite, &info);
                     }
                 }
                 why = self.link.closing() => return why.to_string(),

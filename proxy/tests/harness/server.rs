@@ -74,7 +74,10 @@ impl Server {
     pub fn run(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let port = self.port.to_string();
-        let child = Command::new(self.kind.program())
+        // Where a file may not grow, writing fails as on a full disk, instead of ending the server.
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(self.kind.program())
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
             .args(["--protected-mode", "no", "--dir"])
             .arg(self.dir.path())
@@ -83,13 +86,15 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let child = child.unwrap_or_else(|error| {
-            panic!("{:?} cannot be started ({error}): install the package redis-server", self.kind.program())
-        });
-        self.child = Some(child);
+        self.child = Some(child.expect("there is a shell"));
         wait_until("the server answers PING", LONG, || {
             let exited = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(exited.is_none(), "the server on port {} ended: {exited:?}", self.port);
+            let program = self.kind.program();
+            assert!(
+                exited.is_none(),
+                "{program:?} on port {} ended ({exited:?}): is it installed?",
+                self.port
+            );
             Client::connect(self.port)
                 .and_then(|mut c| c.try_line("PING"))
                 .is_ok_and(|pong| pong.text == b"PONG")
@@ -153,6 +158,22 @@ impl Server {
     pub fn kill_and_forget(&mut self, copy: &TempDir) {
         self.wipe();
         copy_folder(copy.path(), self.dir.path());
+    }
+
+    /// Lets none of its files grow beyond this many bytes, until it may again.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_string(), |bytes| bytes.to_string());
+        let (pid, limit) = (self.pid().to_string(), format!("--fsize={limit}:"));
+        let done = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(done.is_ok_and(|status| status.success()), "prlimit is needed (package util-linux)");
+    }
+
+    /// The files that its append-only file is made of: names and contents, without the manifest.
+    pub fn append_only_parts(&self) -> Vec<(String, Vec<u8>)> {
+        let parts = std::fs::read_dir(self.dir.path().join("appendonlydir")).expect("a folder").flatten();
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let named = parts.map(|entry| (name(&entry.path()), std::fs::read(entry.path()).unwrap_or_default()));
+        named.filter(|(name, _)| !name.ends_with(".manifest")).collect()
     }
 
     /// A client of the server itself.
