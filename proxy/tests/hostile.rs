@@ -113,7 +113,11 @@ fn a_client_that_leaves_in_the_middle_of_a_command() {
 
 #[track_caller]
 fn closes_with(cluster: &Cluster, bytes: &[u8], error: &str) {
-    let mut client = cluster.client();
+    refuses(cluster.client(), bytes, error);
+}
+
+#[track_caller]
+fn refuses(mut client: Client, bytes: &[u8], error: &str) {
     client.send(bytes).expect("sent");
     let reply = client.read().expect("an error comes first");
     assert_eq!(reply.string(), error, "{}", bytes[..bytes.len().min(60)].escape_ascii());
@@ -136,6 +140,26 @@ fn lengths_that_are_too_large() {
 }
 
 /// Announcing much costs nothing until it comes.
+/// A command goes to the servers as it came: what they would close a connection for must not reach them.
+#[test]
+fn lengths_that_servers_do_not_read() {
+    let cluster = Cluster::usual();
+    neighbours_notice_nothing(&cluster, || {
+        for odd in ["+3", "03", "-0", " 3", "3 ", "", "0x3"] {
+            let count = format!("*{odd}\r\n$3\r\nSET\r\n$3\r\nodd\r\n$1\r\nv\r\n");
+            let length = format!("*3\r\n${odd}\r\nSET\r\n$3\r\nodd\r\n$1\r\nv\r\n");
+            for client in
+                [|cluster: &Cluster| cluster.client(), |cluster: &Cluster| cluster.servers[0].client()]
+            {
+                let error = "ERR Protocol error: invalid multibulk length";
+                refuses(client(&cluster), count.as_bytes(), error);
+                refuses(client(&cluster), length.as_bytes(), "ERR Protocol error: invalid bulk length");
+            }
+        }
+    });
+    assert_eq!(cluster.proxy.metric("quorate_replica_losses_total"), 0.0);
+}
+
 #[test]
 fn announced_lengths_take_no_memory() {
     let cluster = Cluster::usual();

@@ -188,7 +188,8 @@ impl Decoder {
 }
 
 /// A decimal number that starts at `at` and ends with a line end, and the place behind it.
-/// The inner `None` is not a number; the outer one needs more bytes.
+/// The inner `None` is not a number; the outer one needs more bytes. A number is what servers take for one: commands
+/// reach them as they came, and a server closes the connection of all clients for a sign or a zero too much.
 #[inline]
 fn number(
     buf: &[u8],
@@ -206,18 +207,23 @@ fn number(
         value = value * 10 + i64::from(digit);
         i += 1;
     }
-    if i > at && buf.get(i) == Some(&b'\r') && buf.len() > i + 1 {
+    let is_usual = i > at && (buf[at] != b'0' || i == at + 1);
+    if is_usual && buf.get(i) == Some(&b'\r') && buf.len() > i + 1 {
         return Ok(Some((Some(value), i + 2)));
     }
     let rest = buf.get(at..).unwrap_or(&[]);
     match memchr(b'\r', rest) {
-        Some(end) if rest.len() > end + 1 => {
-            let text = std::str::from_utf8(&rest[..end]).ok();
-            Ok(Some((text.and_then(|t| t.parse().ok()), at + end + 2)))
-        }
+        Some(end) if rest.len() > end + 1 => Ok(Some((plain(&rest[..end]), at + end + 2))),
         None if rest.len() > longest => Err(too_long),
         _ => Ok(None),
     }
+}
+
+/// The number that is written so, in its shortest form.
+fn plain(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let shortest = digits.first().is_some_and(|first| matches!(first, b'1'..=b'9')) || text == b"0";
+    std::str::from_utf8(text).ok().filter(|_| shortest)?.parse().ok()
 }
 
 /// Calls `each` with every command of a payload that was decoded before: its bytes and its arguments.
