@@ -1,7 +1,6 @@
 //! The configuration file as its author meets it: every sample under `configs/` has a snapshot of
 //! what it leads to, and every code is led to by some sample.
 
-use proptest::prelude::*;
 use quorate::config::{self, Config, Report};
 use std::collections::BTreeSet;
 use std::fs;
@@ -261,109 +260,4 @@ fn places_do_not_make_two_configurations_differ() {
     let text = fs::read_to_string("tests/configs/good-minimal.toml").expect("a sample");
     let moved = parse(&format!("\n\n# moved\n{text}")).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(moved.config, parse(&text).unwrap_or_else(|report| panic!("{report}")).config);
-}
-
-/// What a slip of the hand or a bad merge does to a file.
-#[derive(Debug, Clone)]
-enum Slip {
-    Cut(usize, usize),
-    Insert(usize, String),
-    Double(usize),
-    Swap(usize, usize),
-}
-
-const PIECES: [&str; 18] = [
-    "\"",
-    "=",
-    "[",
-    "]",
-    "{",
-    "}",
-    "\n",
-    ".",
-    "'",
-    "[[expect]]\n",
-    "= 5\n",
-    "é",
-    "\u{0}",
-    "-",
-    "99999999999999999999",
-    "true",
-    "password = \"x\"\n",
-    "\"\"\"",
-];
-
-fn slip() -> impl Strategy<Value = Slip> {
-    prop_oneof![
-        (any::<usize>(), 0..40usize).prop_map(|(at, len)| Slip::Cut(at, len)),
-        (any::<usize>(), prop::sample::select(&PIECES[..]))
-            .prop_map(|(at, piece)| Slip::Insert(at, piece.into())),
-        any::<usize>().prop_map(Slip::Double),
-        (any::<usize>(), any::<usize>()).prop_map(|(a, b)| Slip::Swap(a, b)),
-    ]
-}
-
-fn slipped(text: &str, slip: &Slip) -> String {
-    let mut chars: Vec<char> = text.chars().collect();
-    let mut lines: Vec<&str> = text.lines().collect();
-    match slip {
-        Slip::Cut(at, len) => {
-            let at = at % (chars.len() + 1);
-            chars.drain(at..chars.len().min(at + len));
-            chars.into_iter().collect()
-        }
-        Slip::Insert(at, piece) => {
-            let at = at % (chars.len() + 1);
-            chars.splice(at..at, piece.chars());
-            chars.into_iter().collect()
-        }
-        Slip::Double(at) if !lines.is_empty() => {
-            let at = at % lines.len();
-            lines.insert(at, lines[at]);
-            lines.join("\n")
-        }
-        Slip::Swap(a, b) if !lines.is_empty() => {
-            let count = lines.len();
-            lines.swap(a % count, b % count);
-            lines.join("\n")
-        }
-        _ => text.to_string(),
-    }
-}
-
-/// A slip may join a secret to what is none, as in `group = "hunter2"`; nobody can tell then.
-fn is_misled(line: &str) -> bool {
-    let key = line.split('=').next().unwrap_or_default().trim();
-    let value_of_another = ["group", "address", "username"].contains(&key) && line.contains("hunter2");
-    let joined = line.match_indices("hunter2").any(|(i, secret)| {
-        let end_of_address = line[..i].ends_with(':') && line[i + secret.len()..].starts_with('"');
-        end_of_address || line[..i].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '@' | '/'))
-    });
-    let section = line.trim_start().starts_with('[') && line.contains("hunter2");
-    value_of_another || joined || section
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_slip_never_panics_and_every_problem_has_a_line(slips in prop::collection::vec(slip(), 1..6)) {
-        let good = fs::read_to_string("tests/configs/good-full.toml").expect("a sample");
-        let text = slips.iter().fold(good, |text, slip| slipped(&text, slip));
-        let report = parse(&text).map_or_else(|report| report, |loaded| loaded.warnings);
-        let lines = text.lines().count().max(1);
-        for problem in report.problems() {
-            prop_assert!(problem.line.is_some_and(|line| line <= lines + 1), "{report}");
-        }
-        prop_assert!(!report.text(true).is_empty() || report.problems().is_empty());
-    }
-
-    #[test]
-    fn a_slip_never_shows_a_secret(slip in slip()) {
-        let plain = fs::read_to_string("tests/configs/secrets-do-not-show.toml").expect("a sample");
-        let text = slipped(&plain, &slip);
-        prop_assume!(!text.lines().any(is_misled));
-        let report = parse(&text).map_or_else(|report| report, |loaded| loaded.warnings);
-        prop_assert!(!report.text(false).contains("hunter2"), "{report}");
-    }
 }

@@ -361,7 +361,7 @@ impl Link {
                 events.push(Event::Applied { replica, replies });
             }
             Outcome::Refused(error) => {
-                if error.strip_prefix(b"-").unwrap_or(&error).starts_with(UNWRITTEN) {
+                if error.starts_with(UNWRITTEN) {
                     self.unwritten.set(true);
                 }
                 self.lose_reads();

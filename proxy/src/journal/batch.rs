@@ -5,7 +5,7 @@
 //! second flag, runs of commands that belong together follow: their count u32, and of each first u32, end u32.
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
-use quorate_core::ordered::{Entry, Position};
+use quorate_core::ordered::{Entry, Position, runs_fit};
 use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -98,6 +98,9 @@ pub(super) fn decode(row: Row) -> Result<Batch, String> {
     let mut entries: Vec<Entry> = Vec::with_capacity(count.min(body.len() / ENTRY_HEADER));
     for _ in 0..count {
         let entry = take_entry(&mut body).map_err(short)?;
+        if !runs_fit(&entry.whole, entry.commands) {
+            return Err(format!("entry {} holds runs of commands that it does not have", entry.position.seq));
+        }
         if entries.last().is_some_and(|before| !follows(before.position, &entry)) {
             return Err(format!("entry {} does not follow the one before", entry.position.seq));
         }

@@ -89,6 +89,12 @@ impl Entry {
     }
 }
 
+/// Can these be [`Entry::whole`] of an entry of so many commands?
+pub fn runs_fit(runs: &[Range<u32>], commands: u32) -> bool {
+    let apart = runs.windows(2).all(|pair| pair[0].end <= pair[1].start);
+    apart && runs.iter().all(|run| run.start < run.end && run.end <= commands)
+}
+
 /// An entry as read back from a backend's tail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TailEntry {

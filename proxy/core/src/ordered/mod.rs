@@ -22,7 +22,7 @@ pub use by_value::{ByValue, Keys, Outcome, Request, TrialId, TrialMark, Tried};
 pub use copies::Copies;
 pub use deadlines::{Ends, Timed, UnixMs};
 pub use effects::{Answer, Cause, Effects, Note, Outgoing, Record, Reply, Surveyed};
-pub use entry::{Entry, Position, Replies, TailEntry};
+pub use entry::{Entry, Position, Replies, TailEntry, runs_fit};
 pub use group::{Ack, Group, GroupConfig, Health, Journaling, Past, Phase, Recorded, Stamp};
 pub use log::Log;
 pub use pending::{Access, Buckets, Burst, Submission};

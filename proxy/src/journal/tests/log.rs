@@ -15,7 +15,7 @@ fn every_kind_of_entry_comes_back_as_it_was() {
     let kept = elided(large.position, vec!["too large".into()]);
     let missing = elided(kept.position, vec![]);
     let whole = entry(missing.position, 2, vec!["INCR a".into(), "INCR b".into()]);
-    let whole = Arc::new(Entry { whole: vec![0..1, 1..2], ..(*whole).clone() });
+    let whole = Arc::new(Entry { whole: vec![0..1, 1..2], commands: 2, ..(*whole).clone() });
     let last = entry(whole.position, 2, vec!["DEL a".into()]);
     let entries = [barrier, sliced, large, kept, missing, whole, last];
     let open = rig.open();

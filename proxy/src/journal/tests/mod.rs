@@ -1,6 +1,7 @@
 //! Tests of the whole journal, through its handle, on real files. Nothing here sleeps: events have deadlines.
 
 mod faults;
+mod fuzz;
 mod log;
 mod speed;
 

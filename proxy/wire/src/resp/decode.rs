@@ -243,7 +243,6 @@ pub fn each_command(payload: &Bytes, mut each: impl FnMut(Bytes, Args)) -> bool 
 mod tests {
     use super::*;
     use crate::resp::Args;
-    use proptest::prelude::*;
 
     fn all(stream: &[u8], cuts: &[usize]) -> Result<Vec<Vec<Vec<u8>>>, ProtocolError> {
         let (mut decoder, mut buf, mut found) = (Decoder::default(), Vec::new(), Vec::new());
@@ -306,26 +305,5 @@ mod tests {
         assert_eq!(decoder.next(b"*11\r\n", &strict), Err(ProtocolError::MultibulkLength));
         let mut decoder = Decoder::default();
         assert_eq!(decoder.next(b"*1\r\n$16385\r\n", &strict), Err(ProtocolError::BulkLength));
-    }
-
-    proptest! {
-        #[test]
-        fn any_command_survives_any_cuts(
-            commands in prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..5), 1..6),
-            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
-        ) {
-            let mut stream = BytesMut::new();
-            for args in &commands {
-                encode::command(args.iter().map(Vec::as_slice), &mut stream);
-            }
-            let mut cuts: Vec<usize> = cuts.iter().map(|c| c.index(stream.len())).collect();
-            cuts.sort_unstable();
-            prop_assert_eq!(all(&stream, &cuts), Ok(commands));
-        }
-
-        #[test]
-        fn garbage_never_panics(garbage in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = all(&garbage, &[garbage.len() / 2]);
-        }
     }
 }

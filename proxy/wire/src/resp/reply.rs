@@ -139,7 +139,6 @@ pub fn is_environment_error(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     const REPLIES: &[&[u8]] = &[
         b"+OK\r\n",
@@ -193,12 +192,5 @@ mod tests {
         assert!(is_environment_error(b"LOADING Redis is loading"));
         assert!(!is_environment_error(b"-OOMPH"));
         assert!(!is_environment_error(b"-WRONGTYPE Operation"));
-    }
-
-    proptest! {
-        #[test]
-        fn garbage_never_panics(garbage in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Scanner::default().next(&garbage);
-        }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::encode;
 use bytes::{Bytes, BytesMut};
-use quorate_core::ordered::{Entry, TailEntry};
+use quorate_core::ordered::{Entry, TailEntry, runs_fit};
 use std::ops::Range;
 
 /// The header line of an entry.
@@ -43,6 +43,9 @@ pub fn parse(element: &Bytes) -> Option<TailEntry> {
     if let Some(list) = next.and_then(|word| word.strip_prefix("whole:")) {
         whole = list.split(',').map(run).collect::<Option<_>>()?;
         next = words.next();
+    }
+    if !runs_fit(&whole, commands) {
+        return None;
     }
     let payload = match next {
         None => Some(element.slice(end + 1..)),
@@ -93,8 +96,18 @@ mod tests {
 
     #[test]
     fn foreign_elements_are_not_believed() {
-        for bad in ["", "\n", "1:2:3 x\n", "1:2:3 1 what\n", "1:2:3 1 whole:1\n", "hello world\n", "1:2:3 1"]
-        {
+        for bad in [
+            "",
+            "\n",
+            "1:2:3 x\n",
+            "1:2:3 1 what\n",
+            "1:2:3 1 whole:1\n",
+            "hello world\n",
+            "1:2:3 1",
+            "1:2:3 3 whole:0-4\n",
+            "1:2:3 3 whole:2-1\n",
+            "1:2:3 3 whole:1-3,0-1\n",
+        ] {
             assert_eq!(parse(&Bytes::from_static(bad.as_bytes())), None, "{bad:?}");
         }
     }

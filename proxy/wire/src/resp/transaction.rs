@@ -375,7 +375,10 @@ impl TransactionReader {
     fn failed(&mut self, buf: &mut BytesMut) -> Outcome {
         let bytes = buf.split_to(self.at).freeze();
         if let Some((start, end)) = self.environment {
-            return Outcome::Refused(bytes.slice(start + 1..end).slice(..end - start - 3));
+            let line = bytes.slice(start + 1..end);
+            // What ends a line is not looked at anywhere else, so it may be less than it should be.
+            let text = line.strip_suffix(b"\n").unwrap_or(&line);
+            return Outcome::Refused(line.slice_ref(text.strip_suffix(b"\r").unwrap_or(text)));
         }
         Outcome::Rejected(
             self.rejected.iter().map(|(n, start, end)| (*n, bytes.slice(*start..*end))).collect(),
