@@ -1,5 +1,4 @@
-//! Fuzz targets of what operators write: the configuration, addresses, times and sizes, certificates. Each runs for a
-//! second with random input and the files of its corpus, or as long as somebody likes: see proxy/docs/fuzzing.md.
+//! What operators write: the configuration, addresses, times and sizes, certificates.
 
 use bolero::TypeGenerator;
 use quorate::config::{self, Address, Report};
@@ -15,7 +14,8 @@ fn parse(text: &str) -> Report {
 }
 
 fn sample(name: &str) -> String {
-    fs::read_to_string(format!("tests/configs/{name}.toml")).expect("a sample")
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/configs");
+    fs::read_to_string(format!("{folder}/{name}.toml")).expect("a sample")
 }
 
 /// What a slip of the hand or a bad merge does to a file.

@@ -1,10 +1,7 @@
-//! Fuzz targets of the bytes that clients and backends send. Each runs for a second with random bytes and the files
-//! of its corpus, or as long as somebody likes: see proxy/docs/fuzzing.md.
+//! The bytes that clients and backends send.
 
-mod fuzz_support;
-
+use crate::stream::{Stream, Word, model, stream};
 use bytes::{Bytes, BytesMut};
-use fuzz_support::{Stream, Word, model};
 use quorate_core::ordered::{ByValue, Entry, Keys, Position};
 use quorate_wire::command::{self, Carry, Rewritten};
 use quorate_wire::resp::{
@@ -77,7 +74,7 @@ fn requests() {
 #[test]
 fn requests_that_are_nearly_right() {
     bolero::check!().with_type::<(Vec<Stream>, Vec<u8>)>().for_each(|(parts, pieces)| {
-        let stream = fuzz_support::stream(parts);
+        let stream = stream(parts);
         let pieces: Vec<usize> = pieces.iter().map(|len| usize::from(*len)).chain([1]).collect();
         requests_are_those_of_a_server(&stream, &pieces);
     });
@@ -138,7 +135,7 @@ fn replies() {
 #[test]
 fn replies_that_are_nearly_right() {
     bolero::check!().with_type::<Vec<Stream>>().for_each(|parts| {
-        let stream = fuzz_support::stream(parts);
+        let stream = stream(parts);
         replies_end_where_they_end(&stream);
         let stream = [&b"+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n"[..], &stream].concat();
         transactions_end_where_they_end(&stream);
@@ -226,7 +223,7 @@ fn commands() {
 #[test]
 fn copies_from_any_answer() {
     bolero::check!().with_type::<(u8, Vec<Stream>)>().for_each(|(count, parts)| {
-        let answer = Bytes::from(fuzz_support::stream(parts));
+        let answer = Bytes::from(stream(parts));
         let keys: Keys = (0..count % 4).map(|n| Bytes::from(vec![n])).collect();
         let copier = Copier::new(Reserved::new("g"));
         if let Some(request) = copier.store(&keys, &answer) {
