@@ -80,7 +80,7 @@ fn requests_that_are_nearly_right() {
     });
 }
 
-/// The end of the first reply, and nonsense as `None` inside.
+/// The end of the first reply, or that it is nonsense.
 fn first_reply(stream: &[u8], step: usize) -> Option<Result<usize, ()>> {
     let mut scanner = Scanner::default();
     let ends = (0..stream.len()).step_by(step).chain([stream.len()]);

@@ -93,7 +93,7 @@ fn line_end(buf: &[u8]) -> Option<usize> {
 
 /// A length; -1 is RESP2's null.
 #[inline]
-fn length(line: &[u8]) -> Result<i64, ReplyError> {
+pub(super) fn length(line: &[u8]) -> Result<i64, ReplyError> {
     let digits = line.strip_suffix(b"\r").unwrap_or(line);
     let mut value: i64 = 0;
     match digits {

@@ -1,5 +1,6 @@
 //! A reply as a value, for the few conversations that are not on the hot path.
 
+use super::reply::length;
 use bytes::Bytes;
 
 /// Nesting beyond this is refused; no server command that we ask answers so deeply.
@@ -73,12 +74,12 @@ fn parse(reply: &Bytes, at: usize, depth: usize) -> Option<(Value, usize)> {
         b'+' => Some((Value::Simple(head), next)),
         b'-' => Some((Value::Error(head), next)),
         b':' => Some((Value::Integer(number()?), next)),
-        b'$' => match usize::try_from(number()?) {
+        b'$' => match usize::try_from(length(&head).ok()?) {
             Err(_) => Some((Value::Null, next)),
             Ok(len) => (next + len + 2 <= reply.len())
                 .then(|| (Value::Bulk(reply.slice(next..next + len)), next + len + 2)),
         },
-        b'*' if depth < MAX_DEPTH => match usize::try_from(number()?) {
+        b'*' if depth < MAX_DEPTH => match usize::try_from(length(&head).ok()?) {
             Err(_) => Some((Value::Null, next)),
             Ok(count) => {
                 let mut items = Vec::new();
