@@ -248,13 +248,13 @@ fn first(stream: &[u8], limits: &Limits) -> Found<Vec<Vec<u8>>> {
 fn length(stream: &[u8], limits: &Limits) -> Found<i64> {
     let Some(text) = stream.get(1..) else { return Ok(None) };
     match text.iter().position(|byte| *byte == b'\r') {
+        end if end.unwrap_or(text.len()) > limits.inline => Err(Nonsense),
         Some(end) if text.len() > end + 1 => {
             let text = std::str::from_utf8(&text[..end]).map_err(|_| Nonsense)?;
             let number: i64 = text.parse().map_err(|_| Nonsense)?;
             // Servers read a number only in the form that they write it in.
             if number.to_string() == text { Ok(Some((number, end + 3))) } else { Err(Nonsense) }
         }
-        None if text.len() > limits.inline => Err(Nonsense),
         _ => Ok(None),
     }
 }

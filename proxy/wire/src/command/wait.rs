@@ -125,6 +125,7 @@ mod tests {
         assert_eq!(until("BLPOP k 1.5"), Some(Some(6_500_000)));
         assert_eq!(until("BLPOP k 0.0001"), Some(Some(5_001_000)));
         assert_eq!(until("BLMPOP 2 1 k LEFT"), Some(Some(7_000_000)));
+        assert_eq!(until("BLPOP k 18691697672192"), Some(Some(u64::MAX)), "not soon");
         for wrong in ["-1", "x", "nan", "inf", "1e400", "9e30"] {
             assert_eq!(until(&format!("BRPOP k {wrong}")), None, "{wrong}");
         }

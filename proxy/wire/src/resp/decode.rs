@@ -213,8 +213,9 @@ fn number(
     }
     let rest = buf.get(at..).unwrap_or(&[]);
     match memchr(b'\r', rest) {
+        // Wherever the stream is cut: what is too long is so before its end is seen.
+        found if found.unwrap_or(rest.len()) > longest => Err(too_long),
         Some(end) if rest.len() > end + 1 => Ok(Some((plain(&rest[..end]), at + end + 2))),
-        None if rest.len() > longest => Err(too_long),
         _ => Ok(None),
     }
 }
@@ -287,6 +288,17 @@ mod tests {
         assert_eq!(fails(b"*1\r\n$99999999999999999999\r\n"), "Protocol error: invalid bulk length");
         assert_eq!(fails(b"set \"a\r\n"), "Protocol error: unbalanced quotes in request");
         assert_eq!(fails(&vec![b'a'; 70_000]), "Protocol error: too big inline request");
+    }
+
+    #[test]
+    fn a_length_is_too_long_wherever_it_is_cut() {
+        let limits = Limits { inline: 64, ..Limits::default() };
+        for digits in [64, 65] {
+            let stream = [&b"*"[..], &b"1".repeat(digits), b"\r"].concat();
+            let (mut whole, mut pieces) = (Decoder::default(), Decoder::default());
+            let in_pieces = (1..=stream.len()).any(|end| pieces.next(&stream[..end], &limits).is_err());
+            assert_eq!((whole.next(&stream, &limits).is_err(), in_pieces), (digits > 64, digits > 64));
+        }
     }
 
     #[test]
