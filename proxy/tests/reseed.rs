@@ -214,6 +214,8 @@ fn one_that_a_quorum_cannot_spare_is_not_erased_by_itself() {
 fn data_of_others_is_left_alone_until_asked() {
     let mut cluster = Cluster::start(setup(Kind::Redis, 3));
     fill(&cluster);
+    // Without the victim two must have everything.
+    cluster.assert_equal();
     cluster.proxy.kill();
     let mut direct = cluster.servers[VICTIM].client();
     direct.ok("FLUSHALL");
