@@ -28,7 +28,7 @@ struct Options {
     /// Rounds; the median is printed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: u64,
-    /// What is sent: set, get, or GET/SET per cent
+    /// What is sent: set, get, set-ttl, multi, eval, or GET/SET per cent
     #[arg(long, value_delimiter = ',', default_value = "set,get,80/20")]
     mix: Vec<Mix>,
     /// Requests in flight on one connection

@@ -94,6 +94,7 @@ fn run(options: &Options, target: SocketAddr) -> Result<Outcome, LoadError> {
         mix: options.mix,
         rate: options.rate,
         protocol: options.protocol,
+        tls: None,
     };
     let stop = match options.requests {
         Some(count) => Stop::Requests(count),

@@ -24,12 +24,13 @@ enum Metric {
 }
 
 /// What all the figures are judged by. CPU is that of the proxy process alone.
-pub const GOALS: [Goal; 9] = [
+pub const GOALS: [Goal; 10] = [
     Goal::cpu(Mix::SET, 16, "quorate-3", "twemproxy", 0.5),
     Goal::cpu(Mix::SET, 1, "quorate-3", "twemproxy", 1.2),
     Goal::cpu(Mix::GET, 16, "quorate-3", "twemproxy", 0.4),
     Goal::cpu(Mix::SET, 1, "quorate-3", "envoy", 0.4),
     Goal::cpu(Mix::SET, 16, "quorate-3", "envoy", 0.25),
+    Goal::cpu(Mix::SET, 16, "quorate-3-tls", "quorate-3", 1.5),
     Goal::throughput(Mix::SET, 16, "quorate-1", "redis", 1.0),
     Goal::throughput(Mix::GET, 16, "quorate-1", "redis", 1.0),
     Goal::throughput(Mix::SET, 1, "durable-quorate-3", "durable-redis", 1.0),

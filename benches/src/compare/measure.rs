@@ -125,6 +125,7 @@ impl Plan {
             mix: cell.mix,
             rate: None,
             protocol: 2,
+            tls: target.tls.clone(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The things compared, each with Redis servers of its own, all started here.
 
 use crate::process::{Server, find_program, free_port};
+use rustls::ClientConfig;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// One thing to measure.
@@ -22,6 +24,8 @@ pub enum Kind {
         /// Worker threads.
         workers: u8,
     },
+    /// The same before three Redis, one worker, with TLS towards clients.
+    QuorateTls,
     /// Redis with nothing in front, which syncs its append-only file before it answers.
     RedisAlways,
     /// Quorate before three Redis, which has each entry on its own disk before it answers.
@@ -30,7 +34,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the tables.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Redis,
         Kind::Twemproxy,
         Kind::Envoy,
@@ -38,6 +42,7 @@ impl Kind {
         Kind::Quorate { replicas: 1, workers: 2 },
         Kind::Quorate { replicas: 3, workers: 1 },
         Kind::Quorate { replicas: 3, workers: 2 },
+        Kind::QuorateTls,
         Kind::RedisAlways,
         Kind::QuorateJournal,
     ];
@@ -50,6 +55,7 @@ impl Kind {
             Kind::Envoy => "envoy".into(),
             Kind::Quorate { replicas, workers: 1 } => format!("quorate-{replicas}"),
             Kind::Quorate { replicas, workers } => format!("quorate-{replicas}-workers-{workers}"),
+            Kind::QuorateTls => "quorate-3-tls".into(),
             Kind::RedisAlways => "durable-redis".into(),
             Kind::QuorateJournal => "durable-quorate-3".into(),
         }
@@ -61,6 +67,7 @@ impl Kind {
             Kind::Redis => "one Redis, nothing in front".into(),
             Kind::Twemproxy => "twemproxy before one Redis".into(),
             Kind::Envoy => "Envoy, concurrency 1, before a primary and two mirrors".into(),
+            Kind::QuorateTls => "Quorate before 3 Redis, answers after 2, 1 worker, clients over TLS".into(),
             Kind::RedisAlways => "one Redis with appendfsync always, nothing in front".into(),
             Kind::QuorateJournal => {
                 "Quorate before 3 Redis, answers after 2 and its own disk, 1 worker".into()
@@ -78,7 +85,7 @@ impl Kind {
     fn replicas(self) -> usize {
         match self {
             Kind::Redis | Kind::RedisAlways | Kind::Twemproxy => 1,
-            Kind::Envoy | Kind::QuorateJournal => 3,
+            Kind::Envoy | Kind::QuorateJournal | Kind::QuorateTls => 3,
             Kind::Quorate { replicas, .. } => usize::from(replicas),
         }
     }
@@ -127,6 +134,8 @@ pub struct Target {
     pub proxy: Option<Server>,
     /// Its Redis servers.
     pub backends: Vec<Server>,
+    /// How clients speak TLS to it, where they do.
+    pub tls: Option<Arc<ClientConfig>>,
     // Last, so that nothing writes there any more when it is removed.
     _dir: TempDir,
 }
@@ -141,6 +150,7 @@ impl Target {
             backends.push(start_redis(redis, &format!("r{nth}"), dir.path(), kind == Kind::RedisAlways)?);
         }
         let ports: Vec<u16> = backends.iter().map(|backend| backend.address.port()).collect();
+        let mut tls = None;
         let mut proxy = match kind {
             Kind::Redis | Kind::RedisAlways => None,
             Kind::Twemproxy => {
@@ -148,17 +158,30 @@ impl Target {
             }
             Kind::Envoy => Some(start_envoy(needed(&programs.envoy, "envoy")?, &ports, dir.path())?),
             Kind::Quorate { workers, .. } => {
-                Some(start_quorate(needed(&programs.quorate, "quorate")?, &ports, workers, "", dir.path())?)
+                let program = needed(&programs.quorate, "quorate")?;
+                Some(start_quorate(program, &ports, workers, ("", ""), dir.path())?)
+            }
+            Kind::QuorateTls => {
+                tls = Some(certificate(dir.path())?);
+                let listen = "tls = { certificate = \"proxy.pem\", key = \"proxy.key\" }\n";
+                Some(start_quorate(
+                    needed(&programs.quorate, "quorate")?,
+                    &ports,
+                    1,
+                    (listen, ""),
+                    dir.path(),
+                )?)
             }
             Kind::QuorateJournal => {
                 let durability = "durability = \"journal\"\n";
-                Some(start_quorate(needed(&programs.quorate, "quorate")?, &ports, 1, durability, dir.path())?)
+                let program = needed(&programs.quorate, "quorate")?;
+                Some(start_quorate(program, &ports, 1, ("", durability), dir.path())?)
             }
         };
         if let Some(proxy) = &mut proxy {
             proxy.wait_until_ready()?;
         }
-        Ok(Target { kind, proxy, backends, _dir: dir })
+        Ok(Target { kind, proxy, backends, tls, _dir: dir })
     }
 
     /// What clients connect to.
@@ -244,7 +267,29 @@ fn envoy_cluster(nth: usize, port: u16) -> String {
     )
 }
 
-fn start_quorate(program: &Path, redis: &[u16], workers: u8, more: &str, dir: &Path) -> io::Result<Server> {
+/// A certificate and a key for `127.0.0.1` in this folder, and how clients trust them.
+fn certificate(dir: &Path) -> io::Result<Arc<ClientConfig>> {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).map_err(io::Error::other)?;
+    std::fs::write(dir.join("proxy.pem"), made.cert.pem())?;
+    std::fs::write(dir.join("proxy.key"), made.signing_key.serialize_pem())?;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).map_err(io::Error::other)?;
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn start_quorate(
+    program: &Path,
+    redis: &[u16],
+    workers: u8,
+    more: (&str, &str),
+    dir: &Path,
+) -> io::Result<Server> {
     let port = free_port()?;
     let config = dir.join("quorate.toml");
     std::fs::write(&config, quorate_toml(port, redis, workers, more, &dir.join("state")))?;
@@ -253,14 +298,15 @@ fn start_quorate(program: &Path, redis: &[u16], workers: u8, more: &str, dir: &P
     Server::start("quorate", command, port, dir)
 }
 
-fn quorate_toml(port: u16, redis: &[u16], workers: u8, more: &str, state: &Path) -> String {
+/// `more` are lines for the listener and for the group.
+fn quorate_toml(port: u16, redis: &[u16], workers: u8, more: (&str, &str), state: &Path) -> String {
     let names: Vec<String> = (1..=redis.len()).map(|nth| format!("\"r{nth}\"")).collect();
-    let mut text = format!("[listen.main]\naddress = \"127.0.0.1:{port}\"\ngroup = \"bench\"\n");
+    let mut text = format!("[listen.main]\naddress = \"127.0.0.1:{port}\"\ngroup = \"bench\"\n{}", more.0);
     for (nth, port) in (1..).zip(redis) {
         text.push_str(&format!("\n[backend.r{nth}]\nurl = \"redis://127.0.0.1:{port}\"\n"));
     }
     let (names, quorum, state) = (names.join(", "), redis.len() / 2 + 1, state.display());
-    text.push_str(&format!("\n[group.bench]\nreplicas = [{names}]\nwrite-quorum = {quorum}\n{more}"));
+    text.push_str(&format!("\n[group.bench]\nreplicas = [{names}]\nwrite-quorum = {quorum}\n{}", more.1));
     text.push_str(&format!("\n[proxy]\nworkers = {workers}\n\n[state]\ndir = \"{state}\"\n"));
     text
 }
@@ -277,7 +323,7 @@ mod tests {
 
     #[test]
     fn three_replicas_need_two() {
-        let text = quorate_toml(1, &[2, 3, 4], 2, "", Path::new("state"));
+        let text = quorate_toml(1, &[2, 3, 4], 2, ("", ""), Path::new("state"));
         assert!(text.contains("replicas = [\"r1\", \"r2\", \"r3\"]\nwrite-quorum = 2\n"), "{text}");
         assert!(text.contains("workers = 2\n") && text.contains("url = \"redis://127.0.0.1:4\"\n"), "{text}");
     }

@@ -9,9 +9,11 @@ mod replies;
 mod script;
 
 use hdrhistogram::Histogram;
+use rustls::ClientConfig;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use drive::Load;
@@ -43,6 +45,8 @@ pub struct Settings {
     pub rate: Option<f64>,
     /// RESP version, 2 or 3.
     pub protocol: u8,
+    /// TLS as this says, for the host `127.0.0.1`; plain text without.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 /// When a run ends.
@@ -54,26 +58,44 @@ pub enum Stop {
     After(Duration),
 }
 
-/// How many of a hundred requests are GET; the others are SET.
+/// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
-pub struct Mix {
-    /// 0 to 100.
-    pub get_percent: u8,
+pub enum Mix {
+    /// So many of a hundred requests are GET; the others are SET.
+    Get(u8),
+    /// SET with a time to live.
+    SetTtl,
+    /// MULTI, SET, EXEC; each of the three counts as a request.
+    Multi,
+    /// EVAL of a script that sets a key.
+    Eval,
 }
 
 impl Mix {
     /// Only SET.
-    pub const SET: Mix = Mix { get_percent: 0 };
+    pub const SET: Mix = Mix::Get(0);
     /// Only GET.
-    pub const GET: Mix = Mix { get_percent: 100 };
+    pub const GET: Mix = Mix::Get(100);
+
+    /// The share of requests that write, 0 to 1.
+    pub fn written(self) -> f64 {
+        match self {
+            Mix::Get(percent) => f64::from(100 - percent) / 100.0,
+            Mix::SetTtl | Mix::Eval => 1.0,
+            Mix::Multi => 1.0 / 3.0,
+        }
+    }
 
     /// As it is written on the command line.
     pub fn name(self) -> String {
         match self {
             Mix::SET => "set".into(),
             Mix::GET => "get".into(),
-            Mix { get_percent } => format!("{get_percent}/{}", 100 - get_percent),
+            Mix::Get(percent) => format!("{percent}/{}", 100 - percent),
+            Mix::SetTtl => "set-ttl".into(),
+            Mix::Multi => "multi".into(),
+            Mix::Eval => "eval".into(),
         }
     }
 }
@@ -88,16 +110,20 @@ impl FromStr for Mix {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Mix, String> {
-        let wanted = || format!("'{text}' is not set, get, or GET/SET per cent such as 80/20");
+        let wanted =
+            || format!("'{text}' is not set, get, set-ttl, multi, eval, or GET/SET per cent such as 80/20");
         match text {
             "set" => return Ok(Mix::SET),
             "get" => return Ok(Mix::GET),
+            "set-ttl" => return Ok(Mix::SetTtl),
+            "multi" => return Ok(Mix::Multi),
+            "eval" => return Ok(Mix::Eval),
             _ => {}
         }
         let (get, set) = text.split_once('/').ok_or_else(wanted)?;
         let (get, set) = (get.parse::<u8>().ok(), set.parse::<u8>().ok());
         match (get, set) {
-            (Some(get), Some(set)) if u32::from(get) + u32::from(set) == 100 => Ok(Mix { get_percent: get }),
+            (Some(get), Some(set)) if u32::from(get) + u32::from(set) == 100 => Ok(Mix::Get(get)),
             _ => Err(wanted()),
         }
     }

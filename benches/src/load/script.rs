@@ -18,6 +18,32 @@ pub struct Script {
     /// Requests before the circle closes. The first `depth` are repeated after it, so that a
     /// batch is always one slice.
     len: usize,
+    /// Requests that belong together.
+    step: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Get,
+    Set,
+    SetTtl,
+    Multi,
+    Eval,
+}
+
+impl What {
+    fn commands<'a>(self, key: &'a [u8], value: &'a [u8]) -> Vec<Vec<&'a [u8]>> {
+        let set: Vec<&[u8]> = vec![b"SET", key, value];
+        match self {
+            What::Get => vec![vec![b"GET", key]],
+            What::Set => vec![set],
+            What::SetTtl => vec![vec![b"SET", key, value, b"EX", b"3600"]],
+            What::Multi => vec![vec![b"MULTI"], set, vec![b"EXEC"]],
+            What::Eval => {
+                vec![vec![b"EVAL", b"return redis.call('SET',KEYS[1],ARGV[1])", b"1", key, value]]
+            }
+        }
+    }
 }
 
 impl Script {
@@ -26,41 +52,47 @@ impl Script {
         let mut dice = SplitMix(0x5eed);
         let keys = settings.keys.max(1);
         let requests = |_| {
-            let get = dice.next() % 100 < u64::from(settings.mix.get_percent);
-            (get, dice.next() % keys)
+            let drawn = dice.next() % 100;
+            let what = match settings.mix {
+                Mix::Get(percent) if drawn < u64::from(percent) => What::Get,
+                Mix::Get(_) => What::Set,
+                Mix::SetTtl => What::SetTtl,
+                Mix::Multi => What::Multi,
+                Mix::Eval => What::Eval,
+            };
+            (what, dice.next() % keys)
         };
         let fit = SCRIPT_BYTES / (settings.value_bytes + 64);
         let len = (keys.max(SCRIPT_REQUESTS) as usize).min(fit).max(settings.depth);
-        let requests: Vec<(bool, u64)> = (0..len).map(requests).collect();
+        let requests: Vec<(What, u64)> = (0..len).map(requests).collect();
         Script::encode(&requests, settings)
     }
 
     /// One SET of every key, in order.
     pub fn sequential(settings: &Settings) -> Script {
         debug_assert_eq!(settings.mix, Mix::SET);
-        let requests: Vec<(bool, u64)> = (0..settings.keys.max(1)).map(|key| (false, key)).collect();
+        let requests: Vec<(What, u64)> = (0..settings.keys.max(1)).map(|key| (What::Set, key)).collect();
         Script::encode(&requests, settings)
     }
 
-    fn encode(requests: &[(bool, u64)], settings: &Settings) -> Script {
+    fn encode(requests: &[(What, u64)], settings: &Settings) -> Script {
         let value = value(settings.value_bytes);
         let repeated = requests.iter().cycle().take(settings.depth);
         let (mut bytes, mut starts) = (Vec::new(), vec![0]);
-        for (get, key) in requests.iter().chain(repeated) {
+        for (what, key) in requests.iter().chain(repeated) {
             let key = format!("key:{key:012}");
-            if *get {
-                push_command(&mut bytes, &[b"GET", key.as_bytes()]);
-            } else {
-                push_command(&mut bytes, &[b"SET", key.as_bytes(), &value]);
+            for command in what.commands(key.as_bytes(), &value) {
+                push_command(&mut bytes, &command);
+                starts.push(bytes.len());
             }
-            starts.push(bytes.len());
         }
-        Script { bytes, starts, len: requests.len() }
+        let step = requests.first().map_or(1, |(what, _)| what.commands(b"", b"").len());
+        Script { bytes, starts, len: requests.len() * step, step }
     }
 
-    /// Where connection `index` of `count` begins.
+    /// Where connection `index` of `count` begins: never in the middle of a transaction.
     pub fn beginning(&self, index: usize, count: usize) -> usize {
-        index * self.len / count
+        index * (self.len / self.step) / count * self.step
     }
 
     /// The bytes of `count` requests from `cursor` on, at most `depth`; moves the cursor.
@@ -109,7 +141,17 @@ mod tests {
 
     fn settings(mix: Mix) -> Settings {
         let target = "127.0.0.1:1".parse().expect("an address");
-        Settings { target, connections: 1, depth: 3, value_bytes: 2, keys: 4, mix, rate: None, protocol: 2 }
+        Settings {
+            target,
+            connections: 1,
+            depth: 3,
+            value_bytes: 2,
+            keys: 4,
+            mix,
+            rate: None,
+            protocol: 2,
+            tls: None,
+        }
     }
 
     #[test]
@@ -124,8 +166,19 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_is_not_cut_by_a_beginning() {
+        let script = Script::random(&Settings { keys: 100, ..settings(Mix::Multi) });
+        for index in 0..7 {
+            let mut cursor = script.beginning(index, 7);
+            let range = script.take(&mut cursor, 3);
+            let text = String::from_utf8(script.bytes(&range).to_vec()).expect("text");
+            assert!(text.starts_with("*1\r\n$5\r\nMULTI") && text.ends_with("EXEC\r\n"), "{text}");
+        }
+    }
+
+    #[test]
     fn a_mix_of_eighty_is_about_eighty() {
-        let script = Script::random(&settings(Mix { get_percent: 80 }));
+        let script = Script::random(&settings(Mix::Get(80)));
         let text = String::from_utf8(script.bytes).expect("text");
         let (gets, sets) = (text.matches("GET\r\n").count(), text.matches("SET\r\n").count());
         let share = gets as f64 / (gets + sets) as f64;

@@ -238,6 +238,7 @@ fn catch_up(cluster: &mut Cluster) -> io::Result<(f64, Option<(f64, u64)>)> {
         mix: Mix::SET,
         rate: None,
         protocol: 2,
+        tls: None,
     };
     let load = |time| {
         Load::connect(&settings).and_then(|mut load| load.run(Stop::After(time))).map_err(io::Error::other)

@@ -178,7 +178,17 @@ fn histogram() -> io::Result<Histogram<u64>> {
 
 fn settings(cluster: &Cluster, keys: u64, mix: Mix) -> Settings {
     let target = cluster.owner().address;
-    Settings { target, connections: 50, depth: 16, value_bytes: 64, keys, mix, rate: None, protocol: 2 }
+    Settings {
+        target,
+        connections: 50,
+        depth: 16,
+        value_bytes: 64,
+        keys,
+        mix,
+        rate: None,
+        protocol: 2,
+        tls: None,
+    }
 }
 
 /// Writes a second in a closed loop.
@@ -230,7 +240,7 @@ fn catch_up(plan: &Plan, cluster: &mut Cluster) -> io::Result<Row> {
     go_on(&mut steady, cluster, all_in_sync)?;
     let took = begun.elapsed().as_secs_f64();
     let (during, late, still_more) = steady.take()?;
-    let written = (early + late) as f64 * f64::from(100 - plan.mix.get_percent) / 100.0;
+    let written = (early + late) as f64 * plan.mix.written();
     let catch_up_writes = Some((missed.answered as f64 + written) / took);
     let row = Row {
         what: "catch-up".into(),
