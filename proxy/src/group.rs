@@ -3,6 +3,7 @@
 
 use crate::backend::reseed::ReseedFacts;
 use crate::backend::scrub::ScrubDesk;
+use crate::listen::inspect::Inspection;
 use crate::listen::monitor::Watchers;
 use crate::listen::pubsub::Hub;
 use crate::listen::tracking::Tracker;
@@ -52,8 +53,7 @@ impl Missing {
     /// Is this command missing somewhere?
     #[inline]
     pub fn has(&self, command: &'static Command) -> bool {
-        let base = quorate_wire::command::all().as_ptr() as usize;
-        let index = (std::ptr::from_ref(command) as usize - base) / size_of::<Command>();
+        let index = command.index();
         self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 }
@@ -104,6 +104,8 @@ pub struct GroupShared {
     pub watchers: Watchers,
     /// Who may cache its keys.
     pub tracker: Tracker,
+    /// What its clients may read and set of the proxy.
+    pub inspection: Inspection,
     /// How full its backends are.
     pub memory: Memory,
     /// Description of the policy in force: name and digest.

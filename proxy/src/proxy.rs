@@ -13,6 +13,7 @@ use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
 use crate::journal::JournalError;
 use crate::listen::Port;
+use crate::listen::inspect::Inspection;
 use crate::listen::monitor::Watchers;
 use crate::listen::pubsub::Hub;
 use crate::listen::registry::Registry;
@@ -208,10 +209,12 @@ impl Proxy {
             group: group.clone(),
             password: listener.password.clone(),
             limits,
+            cluster: listener.cluster.clone(),
+            tls: listener.tls.is_some(),
             max_clients: u64::from(listener.max_clients),
             clients: AtomicU64::new(0),
             output_limit: size(listener.output_limit),
-            idle_timeout: listener.idle_timeout,
+            idle_timeout_ms: AtomicU64::new(listener.idle_timeout.as_millis() as u64),
             complaints: Complaints::default(),
         });
         self.addresses.push((listener.name.clone(), socket.local_addr().map_err(failed)?));
@@ -267,6 +270,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         hub: Hub::new(config.proxy.workers),
         watchers: Watchers::new(config.proxy.workers),
         tracker: Default::default(),
+        inspection: Inspection::new(config.proxy.workers),
         fenced: AtomicU64::new(0),
         counters,
         policy: std::sync::Mutex::new(policy.label()),

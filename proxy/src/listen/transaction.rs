@@ -5,8 +5,9 @@
 
 use super::burst::{Kind, Payload};
 use super::filter::{Exec, Facts, Part, RANDOM_TRIES, Shape};
+use super::inspect::InfoParts;
 use super::local;
-use super::request::{OWN_KEYS, SYNTAX, filtered_payload, reaches_reserved};
+use super::request::{OWN_KEYS, SYNTAX, filtered_payload, reaches_reserved, shape_of, with_reserved_count};
 use super::session::Session;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::Worker;
@@ -62,6 +63,12 @@ impl Pending {
     /// After MULTI?
     pub fn is_open(&self) -> bool {
         self.queue.is_some()
+    }
+
+    /// Was anything queued that may change data?
+    pub fn has_writes(&self) -> bool {
+        let writes = |item: &Item| item.command.flags.has(Flags::WRITE);
+        self.queue.as_ref().is_some_and(|queue| queue.items.iter().any(writes))
     }
 
     /// A command was wrong: EXEC will say so.
@@ -308,6 +315,7 @@ impl Worker {
         let kind = Kind { stamp: draft.stamp, everything, grows: draft.grows, ..kind };
         let unlike = if writes { draft.reads } else { Vec::new() };
         let role = Role::Transaction(Arc::new(Transaction { watches, unlike }));
+        s.brief = Some(Box::from(&b"*1\r\n$4\r\nEXEC\r\n"[..]));
         let ticket = s.wait(self.now_us(), Shape::Exec(Box::new(exec)));
         let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
         // What an entry only reads, it does not touch.
@@ -327,18 +335,14 @@ impl Worker {
             Carry::Transaction(_) => draft.own(OK),
             Carry::Local(Local::Info) => {
                 draft.touch(item, args, Access::Read);
-                draft.payload.extend_from_slice(raw);
-                draft.replies(1, Shape::Info(local::info_lines(self, s).into_boxed_str()));
+                let commands = with_reserved_count(s, raw, &mut draft.payload);
+                draft.replies(commands, Shape::Info(Box::new(InfoParts::of(self, s))));
                 draft.reads.push(first..draft.commands);
             }
             Carry::Read | Carry::Local(Local::Command) => {
                 draft.touch(item, args, Access::Read);
                 let commands = filtered_payload(s, item.command.filter, raw, &mut draft.payload);
-                let shape = match item.command.filter {
-                    Filter::None => Shape::AsIs,
-                    filter => Shape::Hide(filter),
-                };
-                draft.replies(commands, shape);
+                draft.replies(commands, shape_of(s, item.command.filter, args));
                 draft.reads.push(first..draft.commands);
             }
             Carry::Local(what) => {
@@ -428,7 +432,7 @@ fn weight(filter: Filter) -> usize {
     match filter {
         Filter::RandomKey => RANDOM_TRIES,
         Filter::DbSize => 2,
-        Filter::None | Filter::Keys | Filter::Scan => 1,
+        _ => 1,
     }
 }
 

@@ -238,6 +238,14 @@ impl Pending {
         false
     }
 
+    /// Removes a read that waits behind a write.
+    pub(super) fn remove_read(&mut self, session: u32, ticket: u64) -> Option<Burst> {
+        let wanted = |burst: &mut Burst| burst.session == session && burst.ticket == ticket;
+        let burst = self.stages.iter_mut().find_map(|stage| stage.reads.extract_if(.., wanted).next())?;
+        self.bytes -= burst.payload.len();
+        Some(burst)
+    }
+
     /// Removes what waited too long; `late` is asked for each burst.
     pub(super) fn expire(
         &mut self,

@@ -50,6 +50,15 @@ pub struct Transaction {
     pub unlike: Vec<Range<u32>>,
 }
 
+/// For how many replicas a session waits, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Await {
+    /// How many, beside one.
+    pub replicas: usize,
+    /// Until when, in monotonic microseconds; `None` for ever.
+    pub until_us: Option<u64>,
+}
+
 /// What a burst is beside a run of commands.
 #[derive(Debug, Clone, Default)]
 pub enum Role {
@@ -63,6 +72,8 @@ pub enum Role {
     Transaction(Arc<Transaction>),
     /// A write that waits until something is there.
     Block(Arc<Block>),
+    /// No command at all: it is answered with a number, when enough replicas hold what its session wrote before.
+    Await(Arc<Await>),
 }
 
 impl Role {
@@ -70,7 +81,7 @@ impl Role {
     pub fn transaction(&self) -> Option<&Arc<Transaction>> {
         match self {
             Role::Transaction(transaction) => Some(transaction),
-            Role::Plain | Role::Watch(_) | Role::Block(_) => None,
+            Role::Plain | Role::Watch(_) | Role::Block(_) | Role::Await(_) => None,
         }
     }
 }

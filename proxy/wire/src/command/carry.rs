@@ -134,6 +134,19 @@ named! {
         Subscribe = "subscribe",
         PubSub = "pubsub",
         Monitor = "monitor",
+        Acl = "acl",
+        Cluster = "cluster",
+        Config = "config",
+        Databases = "databases",
+        Debug = "debug",
+        Latency = "latency",
+        Maintain = "maintain",
+        Module = "module",
+        ReplicaOf = "replicaof",
+        Role = "role",
+        SlowLog = "slowlog",
+        Wait = "wait",
+        WaitAof = "waitaof",
     }
 }
 
@@ -196,6 +209,8 @@ named! {
         DbSize = "dbsize",
         /// One key.
         RandomKey = "randomkey",
+        /// Settings and their values: not keys, but what a client must not see of a server is left out likewise.
+        Config = "config",
     }
 }
 

@@ -3,8 +3,9 @@
 
 use super::keys::{geo_stores, sort_options, stream_options};
 use super::token::{integer, is, is_any};
-use super::{Carry, Command, Movable, Refusal, first_key, key_positions};
+use super::{Carry, Command, Local, Movable, Refusal, first_key, key_positions};
 use crate::resp::Args;
+use crate::resp::transaction::RESERVED_PREFIX;
 use quorate_core::plan::OpClass;
 
 /// How arguments change what a command is; the column `rule` of `classes.tsv`.
@@ -26,6 +27,8 @@ pub(super) enum Rule {
     Copy,
     /// May wait.
     XRead,
+    /// Some sub-commands only read a key.
+    Debug,
     /// With one key the server keeps the count inside the value: a write.
     PfCount,
 }
@@ -42,6 +45,7 @@ impl Rule {
             "copy" => Rule::Copy,
             "xread" => Rule::XRead,
             "pfcount" => Rule::PfCount,
+            "debug" => Rule::Debug,
             _ => return None,
         })
     }
@@ -61,7 +65,8 @@ fn by_arguments(command: &Command, args: Args) -> Carry {
         Rule::GetEx if args.len() == 2 => Carry::Read,
         Rule::Sort if stores(command, args) => Carry::Refused(Refusal::LeaderFirst),
         Rule::GeoStore if stores(command, args) => Carry::Refused(Refusal::LeaderFirst),
-        Rule::Copy if names_database(args) => Carry::Refused(Refusal::Databases),
+        Rule::Copy if names_database(args) => Carry::Local(Local::Databases),
+        Rule::Debug if only_reads(args) => Carry::Read,
         Rule::XRead if stream_options(command, args).blocks => Carry::Refused(Refusal::Blocking),
         Rule::PfCount if args.len() > 2 => Carry::Read,
         _ => command.carry,
@@ -93,6 +98,12 @@ fn class_by_arguments(command: &Command, args: Args) -> OpClass {
         Rule::PfCount if args.len() == 2 => OpClass::Write,
         _ => command.class,
     }
+}
+
+/// Does this DEBUG look at one key, which is none of ours, and do nothing else?
+fn only_reads(args: Args) -> bool {
+    let looks = args.get(1).is_some_and(|sub| is_any(sub, &["OBJECT", "LISTPACK", "STRINGMATCH-LEN"]));
+    looks && args.get(2).is_some_and(|key| !key.starts_with(RESERVED_PREFIX))
 }
 
 const CONDITIONS: &[&str] = &["NX", "XX", "GT", "LT", "GET", "FNX", "FXX", "IFEQ"];

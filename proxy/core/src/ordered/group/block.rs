@@ -270,6 +270,9 @@ impl Group {
 
     /// Somebody left, or is made to stop waiting. What is numbered already cannot be taken back.
     pub(super) fn cancel(&mut self, cancel: Cancel, fx: &mut Effects) {
+        if self.cancel_awaiting(&cancel, fx) {
+            return;
+        }
         let id = (cancel.session, cancel.ticket);
         let Some(waiter) = self.blocked.waiters.get_mut(&id) else { return };
         if !waiter.parked && !self.pending.remove(id.0, id.1) {
@@ -283,6 +286,7 @@ impl Group {
 
     /// Nobody is served any more. Those who are being tried are answered as all who wait for an entry.
     pub(super) fn refuse_waiters(&mut self, cause: &Cause, fx: &mut Effects) {
+        self.refuse_awaiting(cause, fx);
         let parked = std::mem::take(&mut self.blocked).waiters.into_values().filter(|waiter| waiter.parked);
         fx.answers.extend(parked.map(|waiter| refused(&waiter.burst, cause.clone())));
     }

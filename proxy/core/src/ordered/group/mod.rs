@@ -15,6 +15,7 @@ mod replicas;
 mod requests;
 mod survey;
 mod time;
+mod wait;
 mod watch;
 
 use super::by_value::ByValue;
@@ -270,6 +271,7 @@ pub struct Group {
     /// How often numbers of entries were given back.
     retractions: u64,
     blocked: block::Blocked,
+    awaiting: Vec<wait::Awaiting>,
     pending: Pending,
     unrouted: Vec<Unrouted>,
     held: Vec<HeldRead>,
@@ -322,6 +324,7 @@ impl Group {
             everywhere: (0, 0),
             retractions: 0,
             blocked: block::Blocked::default(),
+            awaiting: Vec::new(),
             pending: Pending::new(config.queue_bytes, config.entry_bytes, config.entry_commands),
             unrouted: Vec::new(),
             held: Vec::new(),
@@ -443,6 +446,7 @@ impl Group {
         self.number(now, fx);
         self.feed(now, fx);
         self.route_waiting_reads(now, fx);
+        self.end_awaiting(now, fx);
         self.forget();
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 impl Group {
     /// `after` is the stage of the session's latest write before this read.
     pub(super) fn route(&mut self, burst: Burst, after: u64, moved: bool, now: Now, fx: &mut Effects) {
-        if self.phase == Phase::Serving && self.answered_here(&burst, fx) {
+        if self.phase == Phase::Serving && (self.awaits(&burst) || self.answered_here(&burst, fx)) {
             return;
         }
         let Some(i) = self.pick(burst.plan, burst.everything) else {
