@@ -409,7 +409,8 @@ fn a_listener_may_look_like_a_cluster_of_one_node() {
     assert_eq!(id.len(), 40);
     let nodes = client.line("CLUSTER NODES").string();
     assert_eq!(nodes, format!("{id} cache.internal:7000@17000 myself,master - 0 0 0 connected 0-16383\n"));
-    let node = &client.line("CLUSTER SHARDS").items[0].field("nodes").expect("nodes").items[0];
+    let shards = client.line("CLUSTER SHARDS");
+    let node = &shards.items[0].field("nodes").expect("nodes").items[0];
     assert_eq!(node.field("endpoint").map(text).as_deref(), Some("cache.internal"));
     assert_eq!(node.field("id").map(text).as_deref(), Some(id.as_str()));
     assert!(client.line("CLUSTER INFO").string().starts_with("cluster_state:ok\r\ncluster_slots_assigned:16384\r\n"));
