@@ -15,7 +15,7 @@ use quorate_core::plan::{Outcome, Table};
 use quorate_core::rule;
 use quorate_wire::command::Command;
 use quorate_wire::resp::Reserved;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A plan table and the numbers by which the sequencer knows its plans.
@@ -92,6 +92,8 @@ pub struct GroupShared {
     pub health: ArcSwap<Health>,
     /// Facts about each backend.
     pub facts: Vec<Mutex<BackendFacts>>,
+    /// By replica: tells its present run from others, once it is attached.
+    pub runs: Vec<AtomicU16>,
     /// Its scrubs.
     pub scrub: ScrubDesk,
     /// Who fenced us, in words.

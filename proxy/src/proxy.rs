@@ -259,6 +259,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         name: group.name.clone(),
         index,
         facts: replicas.iter().map(|_| Default::default()).collect(),
+        runs: replicas.iter().map(|_| Default::default()).collect(),
         memory: Memory::new(replicas.len(), group.memory_watermark),
         replicas,
         fewest_in_sync: (group.ack == config::Ack::InSync).then(|| group.fewest_in_sync()),

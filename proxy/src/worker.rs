@@ -7,6 +7,7 @@ use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
 use crate::listen::Port;
 use crate::listen::burst::Outbox;
+use crate::listen::cursor;
 use crate::listen::filter::{self, Facts, Shape};
 use crate::listen::pubsub::{Local, Message};
 use crate::listen::registry::{Client, Registry};
@@ -426,6 +427,13 @@ impl Worker {
             Reply::Done(bytes) => {
                 let facts = Facts { unix_ms: self.unix_ms(), hub: &shared.hub };
                 return filter::apply(shape, bytes, facts);
+            }
+            Reply::DoneBy(replica, bytes) => {
+                let run = shared.runs.get(replica).map(|run| (replica, run.load(Ordering::Relaxed)));
+                return match shape {
+                    Shape::Page { keys } => cursor::page(*keys, bytes, run),
+                    shape => filter::apply(shape, bytes, Facts { unix_ms: self.unix_ms(), hub: &shared.hub }),
+                };
             }
             Reply::Changed => return filter::changed(shape),
             Reply::Refused(cause) => (cause, false),

@@ -433,3 +433,70 @@ fn a_listener_may_look_like_a_cluster_of_one_node() {
         assert!(client.line(line).is_error(), "{line}");
     }
 }
+
+/// Goes on with a scan until its end; what it saw.
+fn scan_on(client: &mut Client, name: &str, mut cursor: String, seen: &mut Vec<String>, pages: usize) -> String {
+    for _ in 0..pages {
+        let (command, key) = name.split_once(' ').unwrap_or((name, ""));
+        let page = client.line(&format!("{command} {key} {cursor} COUNT 20"));
+        assert!(!page.is_error(), "{page:?}");
+        seen.extend(page.items[1].strings());
+        cursor = page.items[0].string();
+        if cursor == "0" {
+            break;
+        }
+    }
+    cursor
+}
+
+#[test]
+fn a_scan_sees_all_that_is_there_though_its_replica_is_lost_or_restarts() {
+    let mut cluster = Cluster::usual();
+    cluster.proxy.wait_in_sync();
+    let mut client = cluster.client();
+    let count = 2000;
+    let commands: Vec<u8> =
+        (0..count).flat_map(|i| encode(&words(&format!("SADD big member:{i}")))).collect();
+    client.pipeline(&commands, count);
+    let commands: Vec<u8> = (0..count).flat_map(|i| encode(&words(&format!("SET key:{i} v")))).collect();
+    client.pipeline(&commands, count);
+    let all = |prefix: &str, seen: &[String]| {
+        let distinct: std::collections::BTreeSet<_> = seen.iter().filter(|one| one.starts_with(prefix)).collect();
+        assert_eq!(distinct.len(), count);
+        seen.len()
+    };
+    for (name, prefix) in [("SCAN", "key:"), ("SSCAN big", "member:")] {
+        let mut seen = Vec::new();
+        assert_eq!(scan_on(&mut client, name, "0".into(), &mut seen, usize::MAX), "0");
+        assert!(all(prefix, &seen) <= count + 1, "nothing twice while nothing changes");
+
+        // The replica is lost: the same cursor goes on, from the beginning.
+        let mut seen = Vec::new();
+        let cursor = scan_on(&mut client, name, "0".into(), &mut seen, 20);
+        let replica = (cursor.parse::<u64>().expect("a number") & 63) as usize;
+        cluster.servers[replica].kill();
+        wait_until("the proxy knows", LONG, || cluster.proxy.states()[replica] == "down");
+        assert_eq!(scan_on(&mut client, name, cursor.clone(), &mut seen, usize::MAX), "0");
+        all(prefix, &seen);
+
+        // It came back with another seed: its own cursor means nothing to it any more.
+        cluster.servers[replica].run();
+        cluster.proxy.wait_in_sync();
+        let mut again = Vec::new();
+        assert_eq!(scan_on(&mut client, name, cursor, &mut again, usize::MAX), "0");
+        all(prefix, &again);
+    }
+    assert!(client.line("SCAN x").is_error());
+    assert!(client.line("SSCAN __quorate:{g}:tail 0").is_error());
+    let cursor = scan_on(&mut client, "SCAN", "0".into(), &mut Vec::new(), 1);
+    client.ok("MULTI");
+    assert_eq!(client.line("SCAN 0").string(), "QUEUED");
+    assert!(client.line(&format!("SCAN {cursor}")).is_error());
+    client.ok("DISCARD");
+    client.ok("MULTI");
+    client.line("SCAN 0 COUNT 10");
+    let next = client.line("EXEC").items[0].items[0].string();
+    let mut seen = Vec::new();
+    scan_on(&mut client, "SCAN", next, &mut seen, usize::MAX);
+    all("key:", &seen);
+}

@@ -6,6 +6,7 @@ use super::reseed::Reseeds;
 use crate::config::Backend;
 use crate::drive::Driver;
 use crate::group::{GroupShared, Missing};
+use crate::listen::cursor;
 use crate::tls::Reader;
 use bytes::BytesMut;
 use quorate_core::ordered::{Event, Phase};
@@ -13,6 +14,7 @@ use quorate_wire::resp::encode;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -197,6 +199,7 @@ impl Attendant {
             facts.problem.clear();
         });
         let (mut reader, writer) = stream.into_split();
+        self.shared.runs[self.replica].store(cursor::run_tag(&run_id), Ordering::Relaxed);
         self.link.open(writer, run_id);
         if torn {
             // Whole again before its next restart; see docs/decisions/0013-torn-append-only-files.md.

@@ -1,5 +1,6 @@
 //! Replies that would show the reserved keys, and the one that speaks of the server itself.
 
+use super::cursor;
 use super::inspect::{self, InfoParts};
 use super::pubsub::Hub;
 use crate::backend::link::EXECABORT;
@@ -31,6 +32,11 @@ pub enum Shape {
     Info(Box<InfoParts>),
     /// `CONFIG GET`: some settings of the server are shown, and these of ours.
     Settings(Vec<(&'static str, String)>),
+    /// A page of a scan, whose cursor belongs to the replica that gave it; may hold keys.
+    Page {
+        /// It does.
+        keys: bool,
+    },
     /// The client wants no reply.
     Nothing,
 }
@@ -136,7 +142,7 @@ pub struct Facts<'a> {
 /// Rewrites a reply. What cannot be read is passed on as it is: it is an error of the backend.
 pub fn apply(shape: &Shape, reply: Bytes, facts: Facts) -> Bytes {
     let changed = match shape {
-        Shape::AsIs | Shape::Hide(Filter::None | Filter::Config) => None,
+        Shape::AsIs | Shape::Hide(Filter::None | Filter::Config | Filter::Cursor) => None,
         Shape::Hide(Filter::Keys) => keys(&reply),
         Shape::Hide(Filter::Scan) => scan(&reply),
         Shape::Hide(Filter::DbSize) => dbsize(&reply),
@@ -147,6 +153,8 @@ pub fn apply(shape: &Shape, reply: Bytes, facts: Facts) -> Bytes {
         Shape::Deadline(kind) => Some(expiry::time_left(*kind, &reply, facts.unix_ms)),
         Shape::Info(own) => inspect::apply_info(&reply, own),
         Shape::Settings(own) => inspect::apply_settings(&reply, own),
+        // Whose it is, is not known: the next page begins anew.
+        Shape::Page { keys } => Some(cursor::page(*keys, reply.clone(), None)),
         Shape::Nothing => Some(Bytes::new()),
         Shape::Exec(exec) => Some(exec.assemble(&reply, facts)),
     };
@@ -203,7 +211,8 @@ fn keys(reply: &[u8]) -> Option<Bytes> {
     Some(out.freeze())
 }
 
-fn scan(reply: &[u8]) -> Option<Bytes> {
+/// A page of `SCAN` without reserved keys.
+pub(super) fn scan(reply: &[u8]) -> Option<Bytes> {
     let (2, start) = line(reply, b'*')? else { return None };
     let (_, len) = bulk(&reply[start..])?;
     let mut out = BytesMut::with_capacity(reply.len());

@@ -4,6 +4,7 @@
 
 pub mod blocking;
 pub mod burst;
+pub mod cursor;
 pub mod filter;
 pub mod inspect;
 pub mod local;

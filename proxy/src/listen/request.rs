@@ -296,6 +296,9 @@ impl Worker {
 
     /// A read whose reply must not show the reserved keys.
     fn filtered(&self, s: &mut Session, command: &'static Command, args: Args, raw: &[u8]) {
+        if matches!(command.filter, Filter::Scan | Filter::Cursor) {
+            return self.scan(s, command, args, raw);
+        }
         let mut payload = BytesMut::new();
         let commands = filtered_payload(s, command.filter, raw, &mut payload);
         let shape = shape_of(s, command.filter, args);
@@ -379,6 +382,7 @@ pub(super) fn with_reserved_count(s: &Session, raw: &[u8], payload: &mut BytesMu
 pub(super) fn shape_of(s: &Session, filter: Filter, args: Args) -> Shape {
     match filter {
         Filter::None => Shape::AsIs,
+        Filter::Scan | Filter::Cursor => Shape::Page { keys: filter == Filter::Scan },
         Filter::Config => Shape::Settings(inspect::asked(s, args)),
         filter => Shape::Hide(filter),
     }

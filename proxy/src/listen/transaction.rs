@@ -4,6 +4,7 @@
 //! with one is said when it is queued, as Redis does; then nothing of the transaction is ever applied.
 
 use super::burst::{Kind, Payload};
+use super::cursor;
 use super::filter::{Exec, Facts, Part, RANDOM_TRIES, Shape};
 use super::inspect::InfoParts;
 use super::local;
@@ -267,6 +268,9 @@ impl Worker {
             Carry::Local(what) if !matches!(what, Local::Command | Local::Info) => return Ok(None),
             Carry::Transaction(_) => return Ok(None),
             _ => {}
+        }
+        if cursor::goes_on(command, args) {
+            return Err("ERR a transaction cannot go on with a scan: a cursor belongs to one replica".into());
         }
         let group = &self.groups[s.port.group.index];
         let grows = command.flags.has(Flags::DENYOOM);

@@ -209,6 +209,8 @@ named! {
         DbSize = "dbsize",
         /// One key.
         RandomKey = "randomkey",
+        /// A cursor, and no keys.
+        Cursor = "cursor",
         /// Settings and their values: not keys, but what a client must not see of a server is left out likewise.
         Config = "config",
     }

@@ -178,7 +178,7 @@ impl Group {
     fn checked(&mut self, answer: Answer, now: Now) {
         let Some(keys) = self.expiry.checks.remove(&answer.ticket) else { return };
         let deadlines = match &answer.reply {
-            Reply::Done(bytes) => self.by_value.deadlines(bytes, keys.len()),
+            Reply::Done(bytes) | Reply::DoneBy(_, bytes) => self.by_value.deadlines(bytes, keys.len()),
             Reply::Changed | Reply::Refused(_) | Reply::Unknown(_) => None,
         };
         if deadlines.is_none() {

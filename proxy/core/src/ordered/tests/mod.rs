@@ -7,6 +7,7 @@ mod in_sync;
 mod mend;
 mod record;
 mod survey;
+mod wait;
 mod watch;
 
 use super::*;
@@ -200,6 +201,9 @@ impl World {
         let text = |a: &Answer| match &a.reply {
             Reply::Done(bytes) => format!("{}/{} {}", a.session, a.ticket, String::from_utf8_lossy(bytes)),
             Reply::Refused(_) => format!("{}/{} refused", a.session, a.ticket),
+            Reply::DoneBy(replica, bytes) => {
+                format!("{}/{} {replica}:{}", a.session, a.ticket, String::from_utf8_lossy(bytes))
+            }
             Reply::Changed => format!("{}/{} changed", a.session, a.ticket),
             Reply::Unknown(_) => format!("{}/{} unknown", a.session, a.ticket),
         };
