@@ -73,17 +73,30 @@ fn settings_are_shown_and_changed_or_the_change_is_refused() {
         ("CONFIG SET maxmemory 100", "ERR CONFIG SET failed (possibly related to argument 'maxmemory') - "),
         ("CONFIG SET requirepass x", "ERR CONFIG SET failed (possibly related to argument 'requirepass') - "),
         ("CONFIG SET foo bar", "ERR Unknown option or number of arguments for CONFIG SET - 'foo'"),
-        ("CONFIG SET timeout x", "ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't"),
-        ("CONFIG SET timeout 1 TIMEOUT 2", "ERR CONFIG SET failed (possibly related to argument 'timeout') - duplicate"),
+        (
+            "CONFIG SET timeout x",
+            "ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't",
+        ),
+        (
+            "CONFIG SET timeout 1 TIMEOUT 2",
+            "ERR CONFIG SET failed (possibly related to argument 'timeout') - duplicate",
+        ),
         ("CONFIG SET timeout 1 foo", "ERR wrong number of arguments for 'config|set' command"),
-        ("CONFIG SET timeout 33 maxmemory 1", "ERR CONFIG SET failed (possibly related to argument 'maxmemory')"),
+        (
+            "CONFIG SET timeout 33 maxmemory 1",
+            "ERR CONFIG SET failed (possibly related to argument 'maxmemory')",
+        ),
         ("CONFIG SET notify-keyspace-events q", "ERR CONFIG SET failed (possibly related to argument"),
         ("CONFIG REWRITE", "ERR The server is running without a config file"),
     ] {
         let reply = client.line(line);
         assert!(reply.is_error() && reply.string().starts_with(error), "{line}: {reply:?}");
     }
-    assert_eq!(field(&client.line("CONFIG GET timeout"), "timeout").map(text).as_deref(), Some("70"), "all or nothing");
+    assert_eq!(
+        field(&client.line("CONFIG GET timeout"), "timeout").map(text).as_deref(),
+        Some("70"),
+        "all or nothing"
+    );
     client.ok("CONFIG RESETSTAT");
     client.ok("MULTI");
     client.line("CONFIG GET databases");
@@ -100,7 +113,11 @@ fn slow_commands_are_kept_without_secrets() {
     let (_dir, cluster) = with_password();
     let mut client = cluster.client();
     client.ok(&format!("AUTH {PASSWORD}"));
-    assert_eq!(number(&mut client, "SLOWLOG LEN"), 0, "nothing took ten milliseconds of this client's so far");
+    assert_eq!(
+        number(&mut client, "SLOWLOG LEN"),
+        0,
+        "nothing took ten milliseconds of this client's so far"
+    );
     client.ok("CONFIG SET slowlog-log-slower-than 0");
     client.ok("CLIENT SETNAME me");
     client.ok(&format!("AUTH default {PASSWORD}"));
@@ -112,7 +129,10 @@ fn slow_commands_are_kept_without_secrets() {
     client.line("EXEC");
     let log = client.line("SLOWLOG GET -1");
     let commands: Vec<Vec<String>> = log.items.iter().map(|entry| entry.items[3].strings()).collect();
-    assert!(commands.contains(&words("SET key value").iter().map(|w| String::from_utf8_lossy(w).into()).collect()));
+    assert!(
+        commands
+            .contains(&words("SET key value").iter().map(|w| String::from_utf8_lossy(w).into()).collect())
+    );
     assert!(commands.iter().any(|words| words[0] == "EXEC"), "{commands:?}");
     let cut = commands.iter().find(|words| words[0] == "GET").expect("it is there");
     assert_eq!(cut[1], format!("{}... (72 more bytes)", "x".repeat(128)));
@@ -139,9 +159,12 @@ fn info_speaks_of_the_proxy_and_hides_what_is_not_the_clients() {
     client.line("NOSUCH");
     for dialect in [2, 3] {
         client.line(&format!("HELLO {dialect}"));
-        for sections in ["", "everything", "all", "server clients stats replication keyspace commandstats errorstats"] {
+        for sections in
+            ["", "everything", "all", "server clients stats replication keyspace commandstats errorstats"]
+        {
             let info = client.line(&format!("INFO {sections}")).string();
-            let line = |key: &str| info.lines().find(|l| l.split(':').next() == Some(key)).map(str::to_string);
+            let line =
+                |key: &str| info.lines().find(|l| l.split(':').next() == Some(key)).map(str::to_string);
             assert_eq!(line("role").as_deref(), Some("role:master"), "{sections}");
             assert_eq!(line("connected_clients").as_deref(), Some("connected_clients:1"), "{sections}");
             let keyspace = line("db0").expect("there are keys");
@@ -163,7 +186,17 @@ fn info_speaks_of_the_proxy_and_hides_what_is_not_the_clients() {
 fn replies_are_left_out_where_the_client_does_not_want_them() {
     let cluster = Cluster::usual();
     let mut client = cluster.client();
-    let script = ["SET k 1", "CLIENT REPLY SKIP", "SET k 2", "GET k", "CLIENT REPLY OFF", "INCR k", "NOSUCH", "GET k", "PING"];
+    let script = [
+        "SET k 1",
+        "CLIENT REPLY SKIP",
+        "SET k 2",
+        "GET k",
+        "CLIENT REPLY OFF",
+        "INCR k",
+        "NOSUCH",
+        "GET k",
+        "PING",
+    ];
     let mut bytes: Vec<u8> = script.iter().flat_map(|line| encode(&words(line))).collect();
     bytes.extend(encode(&words("CLIENT REPLY ON")));
     bytes.extend(encode(&words("GET k")));
@@ -211,7 +244,8 @@ fn wait_counts_the_replicas_that_hold_what_was_written() {
     cluster.proxy.wait_in_sync();
     let mut client = cluster.client();
     for _ in 0..20 {
-        let replies = client.pipeline(&[encode(&words("INCR n")), encode(&words("WAIT 2 30000"))].concat(), 2);
+        let replies =
+            client.pipeline(&[encode(&words("INCR n")), encode(&words("WAIT 2 30000"))].concat(), 2);
         assert_eq!(replies[1].number(), 2, "all three hold it");
     }
     client.ok("MULTI");
@@ -372,6 +406,14 @@ fn what_concerns_the_servers_is_asked_of_them_or_refused() {
     let cluster = Cluster::usual();
     let mut client = cluster.client();
     client.ok("SET k v");
+    for dialect in [3, 2] {
+        let mut fresh = cluster.client();
+        fresh.line(&format!("HELLO {dialect}"));
+        fresh.ok("FLUSHALL");
+        let none = fresh.line("RANDOMKEY");
+        assert!(none.null && (none.kind == b'_') == (dialect == 3), "{none:?}");
+        fresh.ok("SET k v");
+    }
     assert_eq!(client.line("ROLE").items[0].string(), "master");
     assert!(number(&mut client, "LASTSAVE") > 1_600_000_000);
     assert!(number(&mut client, "MEMORY USAGE k") > 0);
@@ -382,13 +424,30 @@ fn what_concerns_the_servers_is_asked_of_them_or_refused() {
     assert_eq!(client.line("ACL GENPASS").string().len(), 64);
     assert_eq!(client.line("BGSAVE").string(), "Background saving started");
     for server in &cluster.servers {
-        let saved = || !server.client().line("INFO persistence").string().contains("rdb_last_bgsave_time_sec:-1");
+        let saved =
+            || !server.client().line("INFO persistence").string().contains("rdb_last_bgsave_time_sec:-1");
         wait_until("every server has saved", LONG, saved);
     }
     for line in [
-        "SAVE", "SHUTDOWN", "FAILOVER", "SYNC", "PSYNC ? -1", "DEBUG SLEEP 100", "DEBUG SEGFAULT", "DEBUG JMAP",
-        "DEBUG SET-ACTIVE-EXPIRE 0", "DEBUG OBJECT __quorate:{g}:pos", "MODULE LOAD x", "REPLICAOF localhost 1",
-        "ACL SETUSER x", "ACL DELUSER x", "ACL SAVE", "ACL LOAD", "BGSAVE x", "LATENCY HELP x", "PFDEBUG GETREG k",
+        "SAVE",
+        "SHUTDOWN",
+        "FAILOVER",
+        "SYNC",
+        "PSYNC ? -1",
+        "DEBUG SLEEP 100",
+        "DEBUG SEGFAULT",
+        "DEBUG JMAP",
+        "DEBUG SET-ACTIVE-EXPIRE 0",
+        "DEBUG OBJECT __quorate:{g}:pos",
+        "MODULE LOAD x",
+        "REPLICAOF localhost 1",
+        "ACL SETUSER x",
+        "ACL DELUSER x",
+        "ACL SAVE",
+        "ACL LOAD",
+        "BGSAVE x",
+        "LATENCY HELP x",
+        "PFDEBUG GETREG k",
     ] {
         let reply = client.line(line);
         assert!(reply.is_error() && reply.string().starts_with("ERR"), "{line}: {reply:?}");
@@ -405,7 +464,10 @@ fn a_listener_may_look_like_a_cluster_of_one_node() {
     let shard = &slots.items[0].items;
     assert_eq!((shard[0].number(), shard[1].number()), (0, 16_383));
     let id = client.line("CLUSTER MYID").string();
-    assert_eq!(shard[2].items[..3].iter().map(Value::string).collect::<Vec<_>>(), ["cache.internal", "7000", &id]);
+    assert_eq!(
+        shard[2].items[..3].iter().map(Value::string).collect::<Vec<_>>(),
+        ["cache.internal", "7000", &id]
+    );
     assert_eq!(id.len(), 40);
     let nodes = client.line("CLUSTER NODES").string();
     assert_eq!(nodes, format!("{id} cache.internal:7000@17000 myself,master - 0 0 0 connected 0-16383\n"));
@@ -413,7 +475,12 @@ fn a_listener_may_look_like_a_cluster_of_one_node() {
     let node = &shards.items[0].field("nodes").expect("nodes").items[0];
     assert_eq!(node.field("endpoint").map(text).as_deref(), Some("cache.internal"));
     assert_eq!(node.field("id").map(text).as_deref(), Some(id.as_str()));
-    assert!(client.line("CLUSTER INFO").string().starts_with("cluster_state:ok\r\ncluster_slots_assigned:16384\r\n"));
+    assert!(
+        client
+            .line("CLUSTER INFO")
+            .string()
+            .starts_with("cluster_state:ok\r\ncluster_slots_assigned:16384\r\n")
+    );
     assert_eq!(number(&mut client, "CLUSTER KEYSLOT foo"), 12_182);
     assert!(client.line("INFO cluster").string().contains("cluster_enabled:1"));
     assert!(client.line("INFO server").string().contains("redis_mode:cluster"));
@@ -422,12 +489,19 @@ fn a_listener_may_look_like_a_cluster_of_one_node() {
     }
     assert_eq!(client.line("MGET {t}a {t}b").strings(), ["1", "2"]);
     for line in ["MGET a b", "MSET a 1 b 2", "RENAME a b", "ZUNIONSTORE a 1 b"] {
-        assert_eq!(client.line(line).string(), "CROSSSLOT Keys in request don't hash to the same slot", "{line}");
+        assert_eq!(
+            client.line(line).string(),
+            "CROSSSLOT Keys in request don't hash to the same slot",
+            "{line}"
+        );
     }
     client.ok("MULTI");
     assert!(client.line("DEL a b").is_error());
     assert!(client.line("EXEC").string().starts_with("EXECABORT"));
-    assert_eq!(client.line("CLUSTER KEYSLOT").string(), "ERR wrong number of arguments for 'cluster|keyslot' command");
+    assert_eq!(
+        client.line("CLUSTER KEYSLOT").string(),
+        "ERR wrong number of arguments for 'cluster|keyslot' command"
+    );
     assert_eq!(client.line("CLUSTER COUNTKEYSINSLOT 16384").string(), "ERR Invalid slot");
     for line in ["CLUSTER MEET a 1", "CLUSTER FAILOVER", "CLUSTER RESET", "CLUSTER ADDSLOTS 1", "SELECT 1"] {
         assert!(client.line(line).is_error(), "{line}");
@@ -435,7 +509,13 @@ fn a_listener_may_look_like_a_cluster_of_one_node() {
 }
 
 /// Goes on with a scan until its end; what it saw.
-fn scan_on(client: &mut Client, name: &str, mut cursor: String, seen: &mut Vec<String>, pages: usize) -> String {
+fn scan_on(
+    client: &mut Client,
+    name: &str,
+    mut cursor: String,
+    seen: &mut Vec<String>,
+    pages: usize,
+) -> String {
     for _ in 0..pages {
         let (command, key) = name.split_once(' ').unwrap_or((name, ""));
         let page = client.line(&format!("{command} {key} {cursor} COUNT 20"));
@@ -461,7 +541,8 @@ fn a_scan_sees_all_that_is_there_though_its_replica_is_lost_or_restarts() {
     let commands: Vec<u8> = (0..count).flat_map(|i| encode(&words(&format!("SET key:{i} v")))).collect();
     client.pipeline(&commands, count);
     let all = |prefix: &str, seen: &[String]| {
-        let distinct: std::collections::BTreeSet<_> = seen.iter().filter(|one| one.starts_with(prefix)).collect();
+        let distinct: std::collections::BTreeSet<_> =
+            seen.iter().filter(|one| one.starts_with(prefix)).collect();
         assert_eq!(distinct.len(), count);
         seen.len()
     };

@@ -91,7 +91,7 @@ fn what_the_proxy_does_not_carry_spoils_a_transaction() {
         ("GET __quorate:{g}:pos", "NOPERM"),
         ("SPOP s", "is not carried"),
         ("HELLO 2", "cannot change the protocol"),
-        ("CONFIG GET x", "is not carried"),
+        ("ACL SETUSER x", "is not carried"),
     ] {
         client.ok("MULTI");
         assert_eq!(client.ok("SET spoilt 1").string(), "QUEUED");

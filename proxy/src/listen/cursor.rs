@@ -94,7 +94,8 @@ impl Worker {
             // What is no cursor is the server's to refuse.
             None | Some(0) => (None, raw.clone()),
             Some(at) => {
-                let (replica, tag) = ((at & NOBODY) as usize, (at >> REPLICA_BITS) as u16 & ((1 << RUN_BITS) - 1));
+                let (replica, tag) =
+                    ((at & NOBODY) as usize, (at >> REPLICA_BITS) as u16 & ((1 << RUN_BITS) - 1));
                 let run = s.port.group.runs.get(replica).map(|run| run.load(Ordering::Relaxed));
                 match run == Some(tag) && at >> OURS > 0 {
                     true => (Some(replica), with(command, args, at >> OURS)),

@@ -37,6 +37,11 @@ pub enum Shape {
         /// It does.
         keys: bool,
     },
+    /// One of many keys that is not reserved; null in this protocol version when all are.
+    AnyKey {
+        /// Protocol version.
+        dialect: u8,
+    },
     /// The client wants no reply.
     Nothing,
 }
@@ -142,11 +147,11 @@ pub struct Facts<'a> {
 /// Rewrites a reply. What cannot be read is passed on as it is: it is an error of the backend.
 pub fn apply(shape: &Shape, reply: Bytes, facts: Facts) -> Bytes {
     let changed = match shape {
-        Shape::AsIs | Shape::Hide(Filter::None | Filter::Config | Filter::Cursor) => None,
+        Shape::AsIs | Shape::Hide(Filter::None | Filter::RandomKey | Filter::Config | Filter::Cursor) => None,
         Shape::Hide(Filter::Keys) => keys(&reply),
         Shape::Hide(Filter::Scan) => scan(&reply),
         Shape::Hide(Filter::DbSize) => dbsize(&reply),
-        Shape::Hide(Filter::RandomKey) => random_key(&reply),
+        Shape::AnyKey { dialect } => random_key(&reply, *dialect),
         Shape::Published { sharded, channel } => reply
             .starts_with(b":")
             .then(|| Bytes::from(format!(":{}\r\n", facts.hub.reach(*sharded, channel).0))),
@@ -161,7 +166,7 @@ pub fn apply(shape: &Shape, reply: Bytes, facts: Facts) -> Bytes {
     match changed {
         Some(bytes) => bytes,
         // A burst of several commands must still end as one reply.
-        None if matches!(shape, Shape::Info(_) | Shape::Hide(Filter::DbSize | Filter::RandomKey)) => {
+        None if matches!(shape, Shape::Info(_) | Shape::AnyKey { .. } | Shape::Hide(Filter::DbSize)) => {
             first(&reply)
         }
         None => reply,
@@ -229,7 +234,7 @@ fn dbsize(reply: &[u8]) -> Option<Bytes> {
 }
 
 /// The first of many `RANDOMKEY` replies that is not reserved; null when all are.
-fn random_key(reply: &Bytes) -> Option<Bytes> {
+fn random_key(reply: &Bytes, dialect: u8) -> Option<Bytes> {
     let mut at = 0;
     let mut null = None;
     while at < reply.len() {
@@ -242,7 +247,7 @@ fn random_key(reply: &Bytes) -> Option<Bytes> {
         }
         at += len;
     }
-    Some(null.unwrap_or_else(|| Bytes::from_static(b"$-1\r\n")))
+    Some(null.unwrap_or_else(|| Bytes::from_static(if dialect == 3 { b"_\r\n" } else { b"$-1\r\n" })))
 }
 
 #[cfg(test)]
@@ -264,8 +269,14 @@ mod tests {
         assert_eq!(hide(Filter::Keys, array), "*1 $1 a ");
         assert_eq!(hide(Filter::Scan, &format!("*2\r\n$1\r\n7\r\n{array}")), "*2 $1 7 *1 $1 a ");
         assert_eq!(hide(Filter::DbSize, ":7\r\n:4\r\n"), ":3 ");
-        assert_eq!(hide(Filter::RandomKey, "$11\r\n__quorate:x\r\n$1\r\nb\r\n$-1\r\n"), "$1 b ");
-        assert_eq!(hide(Filter::RandomKey, "$11\r\n__quorate:x\r\n$11\r\n__quorate:y\r\n"), "$-1 ");
+        let any = |dialect: u8, reply: &'static str| {
+            let hub = Hub::new(1);
+            apply(&Shape::AnyKey { dialect }, Bytes::from(reply), facts(&hub))
+        };
+        assert_eq!(any(2, "$11\r\n__quorate:x\r\n$1\r\nb\r\n$-1\r\n"), "$1\r\nb\r\n");
+        assert_eq!(any(2, "$11\r\n__quorate:x\r\n$11\r\n__quorate:y\r\n"), "$-1\r\n");
+        assert_eq!(any(3, "$11\r\n__quorate:x\r\n"), "_\r\n");
+        assert_eq!(any(3, "-LOADING x\r\n-LOADING x\r\n"), "-LOADING x\r\n");
     }
 
     #[test]

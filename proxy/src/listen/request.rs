@@ -383,6 +383,7 @@ pub(super) fn shape_of(s: &Session, filter: Filter, args: Args) -> Shape {
     match filter {
         Filter::None => Shape::AsIs,
         Filter::Scan | Filter::Cursor => Shape::Page { keys: filter == Filter::Scan },
+        Filter::RandomKey => Shape::AnyKey { dialect: s.dialect },
         Filter::Config => Shape::Settings(inspect::asked(s, args)),
         filter => Shape::Hide(filter),
     }

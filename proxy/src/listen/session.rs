@@ -351,7 +351,11 @@ impl Session {
 
     /// Fills a place. `None`: there is no such place, the answer is for an earlier client of this number.
     /// Otherwise the microsecond at which the burst began, and what the slow log would show of it.
-    pub fn fill(&mut self, ticket: u64, make: impl FnOnce(&Shape) -> Bytes) -> Option<(u64, Option<Box<[u8]>>)> {
+    pub fn fill(
+        &mut self,
+        ticket: u64,
+        make: impl FnOnce(&Shape) -> Bytes,
+    ) -> Option<(u64, Option<Box<[u8]>>)> {
         let index = usize::try_from(ticket.checked_sub(self.front)?).ok()?;
         let slot = self.slots.get_mut(index)?;
         let Slot::Waiting { since_us, shape, brief } = slot else { return None };

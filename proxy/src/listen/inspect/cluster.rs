@@ -60,7 +60,9 @@ pub fn answer(s: &mut Session, command: &Command, args: Args) {
         }
         name => {
             let name = name.replace('|', " ").to_uppercase();
-            s.error(&format!("ERR {name} is not carried: the proxy keeps its group itself, see quorate.toml"));
+            s.error(&format!(
+                "ERR {name} is not carried: the proxy keeps its group itself, see quorate.toml"
+            ));
         }
     }
 }

@@ -205,8 +205,14 @@ mod tests {
     fn lines_and_sections_speak_of_the_proxy() {
         let text = "# Server\r\ntcp_port:6379\r\nhz:10\r\n\r\n# Commandstats\r\ncmdstat_exec:calls=7\r\n\r\n# Keyspace\r\n";
         let text = shown(text, 0);
-        assert!(text.contains("tcp_port:1\r\nhz:10\r\n\r\n# Commandstats\r\ncmdstat_get:calls=1\r\n\r\n"), "{text}");
-        assert!(!text.contains("cmdstat_exec") && text.contains("# Quorate\r\nquorate_group:g\r\n"), "{text}");
+        assert!(
+            text.contains("tcp_port:1\r\nhz:10\r\n\r\n# Commandstats\r\ncmdstat_get:calls=1\r\n\r\n"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("cmdstat_exec") && text.contains("# Quorate\r\nquorate_group:g\r\n"),
+            "{text}"
+        );
     }
 
     #[test]

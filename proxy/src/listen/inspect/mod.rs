@@ -41,11 +41,7 @@ pub struct Inspection {
 impl Inspection {
     /// For so many workers.
     pub fn new(workers: usize) -> Self {
-        Self {
-            slow: SlowLog::default(),
-            pause: Pause::default(),
-            stats: Stats::new(workers),
-        }
+        Self { slow: SlowLog::default(), pause: Pause::default(), stats: Stats::new(workers) }
     }
 }
 

@@ -40,7 +40,9 @@ fn replica_of(s: &mut Session, args: Args) {
     match is(1, "no") && is(2, "one") {
         // That is what it is already.
         true => s.answer(OK),
-        false => s.error("ERR REPLICAOF is not carried: the proxy itself feeds its replicas, see quorate.toml"),
+        false => {
+            s.error("ERR REPLICAOF is not carried: the proxy itself feeds its replicas, see quorate.toml")
+        }
     }
 }
 

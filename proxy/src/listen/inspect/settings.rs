@@ -178,7 +178,9 @@ fn change<'a>(name: &str, key: &'a [u8], value: &'a [u8]) -> Result<Change<'a>, 
         match takes {
             Takes::Number(low, high) => drop(number(*low, *high)?),
             Takes::Events if value.iter().all(|flag| b"KEg$lshzxetdmnA".contains(flag)) => {}
-            Takes::Events => return Err(failed(name, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")),
+            Takes::Events => {
+                return Err(failed(name, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."));
+            }
         }
         return Ok(Change::Theirs(key, value));
     }
@@ -217,7 +219,9 @@ pub fn answer(_: &Worker, s: &mut Session, command: &Command, args: Args) {
         "config|rewrite" => s.error("ERR The server is running without a config file"),
         _ => match set(s, args) {
             Ok(None) => s.answer(Bytes::from_static(b"+OK\r\n")),
-            Ok(Some(_)) => s.error("ERR CONFIG SET of what is kept on the replicas cannot be part of a transaction"),
+            Ok(Some(_)) => {
+                s.error("ERR CONFIG SET of what is kept on the replicas cannot be part of a transaction")
+            }
             Err(message) => s.error(&message),
         },
     }

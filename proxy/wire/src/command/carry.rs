@@ -187,8 +187,6 @@ named! {
         Script = "script",
         /// Administration of one server.
         Admin = "admin",
-        /// A database other than 0.
-        Databases = "databases",
         /// Redis Cluster and moving keys between servers.
         Cluster = "cluster",
         /// A name that needs a sub-command; `resolve` never returns it.
@@ -239,7 +237,6 @@ impl Refusal {
             Refusal::Blocking => "commands that wait cannot be an entry of the log",
             Refusal::Script => "the effect of a script may differ between replicas",
             Refusal::Admin => "it concerns one server; ask the backend itself",
-            Refusal::Databases => "only database 0 is served",
             Refusal::Cluster => "the proxy is not a cluster node",
             Refusal::Container => "it needs a sub-command",
         }

@@ -2,7 +2,7 @@
 
 use super::super::effects::{Answer, Cause, Outgoing, Reply};
 use super::super::pending::{Burst, refused};
-use super::super::replica::{Asker, ReplicaState, ClientRead, Hold, ReadFlight, Replica, mask};
+use super::super::replica::{Asker, ClientRead, Hold, ReadFlight, Replica, ReplicaState, mask};
 use super::super::watch::{Pin, Role};
 use super::super::{Effects, Now};
 use super::{Group, HeldRead, Phase, Unrouted};
@@ -44,7 +44,8 @@ impl Group {
     }
 
     fn pick_pinned(&self, pin: &Pin) -> Option<usize> {
-        let others = self.phase == Phase::Serving && self.rules_out_others(mask(&self.replicas, Replica::fed));
+        let others =
+            self.phase == Phase::Serving && self.rules_out_others(mask(&self.replicas, Replica::fed));
         let head = self.log.head().seq;
         pin.replica.filter(|i| others && self.replicas[*i].readable(head))
     }

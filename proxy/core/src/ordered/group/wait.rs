@@ -54,7 +54,9 @@ impl Group {
         let waits = match waiting {
             Some(at) => Some(self.awaiting.swap_remove(at)),
             None => self.take_unrouted(is).or_else(|| {
-                self.pending.remove_read(cancel.session, cancel.ticket).and_then(|burst| Awaiting::of(burst, 0))
+                self.pending
+                    .remove_read(cancel.session, cancel.ticket)
+                    .and_then(|burst| Awaiting::of(burst, 0))
             }),
         };
         let Some(waits) = waits else { return false };

@@ -70,7 +70,8 @@ fn who_leaves_waits_no_more_wherever_it_stood() {
     cancel(&mut world, 3, 2, Some("-UNBLOCKED\r\n"));
     assert_eq!(world.answers(), ["3/2 -UNBLOCKED\r\n"]);
     // Behind a write of its own that is not numbered, since another is in flight.
-    let (second, behind) = (world.burst(4, 1, Access::Write, Bytes::from_static(b"v;")), awaits(&world, 4, 2, 9, None));
+    let (second, behind) =
+        (world.burst(4, 1, Access::Write, Bytes::from_static(b"v;")), awaits(&world, 4, 2, 9, None));
     submit(&mut world, vec![second, behind]);
     cancel(&mut world, 4, 2, None);
     world.sent();
