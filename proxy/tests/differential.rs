@@ -288,6 +288,8 @@ const OWN: &[&str] = &[
     "acl",
     "bgrewriteaof",
     "bgsave",
+    // Valkey takes more arguments, and the proxy as many.
+    "cluster|replicate",
     "config",
     "debug",
     "latency",
@@ -320,7 +322,7 @@ fn every_command_with_senseless_arguments() {
     let names: Vec<String> = pair.bare.line("COMMAND LIST").strings();
     assert!(names.len() > 200, "{}", names.len());
     for name in names {
-        if OWN.contains(&name.split('|').next().unwrap_or_default()) {
+        if OWN.contains(&name.as_str()) || OWN.contains(&name.split('|').next().unwrap_or_default()) {
             continue;
         }
         for arguments in

@@ -204,6 +204,11 @@ fn replies_are_left_out_where_the_client_does_not_want_them() {
     let replies: Vec<String> = replies.iter().map(Value::string).collect();
     assert_eq!(replies, ["OK", "2", "OK", "3"]);
     assert!(client.line("CLIENT REPLY MAYBE").is_error());
+    client.ok("MULTI");
+    assert!(client.line("CLIENT REPLY OFF").is_error());
+    client.ok("DISCARD");
+    client.send(&encode(&words("CLIENT REPLY OFF"))).expect("sent");
+    assert_eq!(client.line("RESET").string(), "RESET");
 }
 
 #[test]

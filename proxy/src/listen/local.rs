@@ -203,6 +203,7 @@ fn reset(worker: &Worker, s: &mut Session) {
     worker.untrack(s);
     worker.unwatch(s);
     set_dialect(s, 2);
+    s.speaks(Speaks::Always);
     s.trusted = s.port.password.is_none();
     s.transaction = Default::default();
     set_names(&s.client, |names| names.name.clear());

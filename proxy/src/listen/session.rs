@@ -229,6 +229,7 @@ impl Session {
     fn hold(&mut self, reply: Bytes, ready: bool) -> u64 {
         self.open_burst = None;
         self.in_turn.0 += 1;
+        let reply = if self.mute { Bytes::new() } else { reply };
         self.slots.push_back(Slot::Confirm { reply, behind: Vec::new(), ready, sweeps: 0 });
         self.front + self.slots.len() as u64 - 1
     }
@@ -258,6 +259,7 @@ impl Session {
     /// Answers in its turn, and ends these subscriptions then.
     pub fn leave(&mut self, reply: Bytes, kind: Kind, names: Vec<Bytes>) {
         self.open_burst = None;
+        let reply = if self.mute { Bytes::new() } else { reply };
         self.slots.push_back(Slot::Leave { reply, kind, names });
     }
 

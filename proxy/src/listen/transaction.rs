@@ -261,6 +261,10 @@ impl Worker {
             Carry::Local(Local::Hello) if changes_dialect(s, args) => {
                 return Err("ERR HELLO inside MULTI cannot change the protocol: one entry has one".into());
             }
+            // An element would be missing, or one too many.
+            Carry::Local(Local::Client) if command.name == "client|reply" => {
+                return Err("ERR Command not allowed inside a transaction".into());
+            }
             // Its confirmations are no elements of an array.
             Carry::Local(Local::Subscribe | Local::Monitor) => {
                 return Err("ERR Command not allowed inside a transaction".into());

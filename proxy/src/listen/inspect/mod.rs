@@ -63,7 +63,7 @@ pub fn answer(worker: &Worker, s: &mut Session, what: Local, command: &Command, 
 fn debug(s: &mut Session, args: Args) {
     match (args.get(1), args.get(2)) {
         (Some(sub), Some(text)) if sub.eq_ignore_ascii_case(b"error") => {
-            s.error(&String::from_utf8_lossy(&text[..text.len().min(1024)]).into_owned());
+            s.error(&String::from_utf8_lossy(&text[..text.len().min(1024)]));
         }
         _ => s.error(
             "ERR DEBUG command not allowed: the proxy carries DEBUG ERROR, and OBJECT, LISTPACK and STRINGMATCH-LEN \
