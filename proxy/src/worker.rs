@@ -435,6 +435,7 @@ impl Worker {
                     shape => filter::apply(shape, bytes, Facts { unix_ms: self.unix_ms(), hub: &shared.hub }),
                 };
             }
+            Reply::Changed if *shape == Shape::Nothing => return Bytes::new(),
             Reply::Changed => return filter::changed(shape),
             Reply::Refused(cause) => (cause, false),
             Reply::Unknown(cause) => (cause, true),

@@ -7,6 +7,7 @@ use crate::worker::{Clock, Worker};
 use bytes::Bytes;
 use quorate_wire::command::{Carry, Local, Step};
 use quorate_wire::resp::Args;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -76,10 +77,11 @@ impl Worker {
         }
         s.postponed = true;
         let (group, clock) = (s.port.group.clone(), self.clock);
-        let session = self.session(s.number);
+        // Who leaves meanwhile is not kept.
+        let session = self.session(s.number).map(|session| Rc::downgrade(&session));
         tokio::task::spawn_local(async move {
             group.inspection.pause.over(clock).await;
-            if let Some(session) = session {
+            if let Some(session) = session.and_then(|session| session.upgrade()) {
                 let mut s = session.borrow_mut();
                 s.postponed = false;
                 s.client.wake();
