@@ -54,6 +54,7 @@ fn burst(session: u32, ticket: u64, commands: u32, payload: &Bytes, buckets: &Ar
         stamp: false,
         everything: false,
         grows: false,
+        leads: false,
         payload: payload.clone(),
         buckets: Buckets::new(buckets.clone(), 0..commands),
         timed: Vec::new(),

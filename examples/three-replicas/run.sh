@@ -31,7 +31,7 @@ server r1 DBSIZE
 
 echo
 echo "# What is not carried is refused, not guessed."
-client SPOP set
+client SWAPDB 0 1
 
 echo
 echo "# Where would a write go while r3 is down, and why?"

@@ -273,7 +273,12 @@ impl Driver {
             let link = &self.links[i];
             written |= 1 << i;
             match outgoing {
-                Outgoing::Read { payload, commands, dialect } => link.read(payload, commands, dialect),
+                Outgoing::Read { payload, commands, dialect } => {
+                    link.read(payload, commands, dialect, false);
+                }
+                Outgoing::Trial { payload, commands, dialect } => {
+                    link.read(payload, commands, dialect, true);
+                }
                 Outgoing::Entries(entries) => {
                     self.committed.sent(&entries, self.group.epoch());
                     let image = match &self.image {

@@ -8,6 +8,7 @@ use crate::listen::monitor::Watchers;
 use crate::listen::pubsub::Hub;
 use crate::listen::tracking::Tracker;
 use crate::memory::Memory;
+use crate::scripts::Scripts;
 use crate::telemetry::GroupCounters;
 use arc_swap::ArcSwap;
 use quorate_core::ordered::{Cause, Health};
@@ -15,7 +16,7 @@ use quorate_core::plan::{Outcome, Table};
 use quorate_core::rule;
 use quorate_wire::command::Command;
 use quorate_wire::resp::Reserved;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A plan table and the numbers by which the sequencer knows its plans.
@@ -94,6 +95,10 @@ pub struct GroupShared {
     pub facts: Vec<Mutex<BackendFacts>>,
     /// By replica: tells its present run from others, once it is attached.
     pub runs: Vec<AtomicU16>,
+    /// Texts of scripts that its clients sent.
+    pub scripts: Scripts,
+    /// Backends run different versions.
+    pub mixed: AtomicBool,
     /// Its scrubs.
     pub scrub: ScrubDesk,
     /// Who fenced us, in words.
@@ -118,6 +123,11 @@ impl GroupShared {
     /// The name of a replica.
     pub fn replica(&self, index: usize) -> String {
         self.replicas.get(index).cloned().unwrap_or_else(|| format!("#{index}"))
+    }
+
+    /// Do its backends run different versions, so that one may not read another's values?
+    pub fn is_mixed(&self) -> bool {
+        self.mixed.load(Ordering::Relaxed)
     }
 
     /// Changes what is known of a backend.

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod policies;
 pub mod proxy;
 pub mod recorder;
+pub mod scripts;
 pub mod telemetry;
 pub mod tls;
 pub mod uncommitted;

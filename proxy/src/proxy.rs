@@ -267,6 +267,8 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         routing: Arc::new(ArcSwap::from_pointee(routing)),
         missing: Arc::default(),
         health: ArcSwap::from_pointee(health),
+        scripts: Default::default(),
+        mixed: Default::default(),
         scrub: Default::default(),
         hub: Hub::new(config.proxy.workers),
         watchers: Watchers::new(config.proxy.workers),

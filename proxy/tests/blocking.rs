@@ -207,3 +207,17 @@ fn two_thousand_waiters() {
 fn waiters_while_a_backend_dies() {
     many("", 300, true);
 }
+
+#[test]
+fn whoever_waits_gets_what_a_script_puts_there() {
+    let cluster = Cluster::usual();
+    let (mut first, mut second) = (waiting(&cluster, "BLPOP queue 0"), waiting(&cluster, "BLPOP queue 0"));
+    let mut client = cluster.client();
+    let push = "return redis.call('RPUSH',KEYS[1],'one','two','three')";
+    assert_eq!(client.call(&["EVAL", push, "1", "queue"]).number(), 3);
+    assert_eq!(first.read().expect("a reply").strings(), ["queue", "one"]);
+    assert_eq!(second.read().expect("a reply").strings(), ["queue", "two"]);
+    assert_eq!(client.line("LRANGE queue 0 -1").strings(), ["three"]);
+    cluster.proxy.wait_in_sync();
+    cluster.assert_equal();
+}

@@ -45,6 +45,46 @@ const SCRIPTS: &[&[&str]] = &[
     &["MULTI", "XADD st 5-5 f v", "XADD st 5-5 f v", "XLEN st", "XRANGE st - +", "DEL st", "EXEC"],
     &["MULTI", "HSET h f v", "HGETALL h", "ZADD z 1.5 a", "ZSCORE z a", "SADD s x", "SMEMBERS s", "EXEC"],
     &["multi", "set a 1", "exec"],
+    &[
+        "MULTI",
+        "SET f 1.5",
+        "INCRBYFLOAT f 0.25",
+        "GET f",
+        "SADD one x",
+        "SPOP one",
+        "SCARD one",
+        "EXEC",
+        "GET f",
+    ],
+    &["MULTI", "SET e v EX 100", "EVAL return(redis.call('TTL',KEYS[1])) 1 e", "TTL e", "EXEC", "TTL e"],
+    &["WATCH f", "SET f 3", "MULTI", "INCRBYFLOAT f 1", "EXEC", "GET f"],
+    &["WATCH f", "MULTI", "INCRBYFLOAT f 1", "EXEC", "MULTI", "INCRBYFLOAT f 1", "EXEC", "GET f"],
+    &["MULTI", "INCRBYFLOAT h x", "INCRBYFLOAT f x", "GET f", "EXEC"],
+    &[
+        "MULTI",
+        "BLPOP nolist 1",
+        "EVAL return{1,'a'} 0",
+        "EVAL return 0",
+        "EVAL_RO return(2) 0",
+        "PING",
+        "EXEC",
+    ],
+    &[
+        "MULTI",
+        "XADD st2 5-1 f v",
+        "XGROUP CREATE st2 g 0",
+        "XREADGROUP GROUP g c STREAMS st2 >",
+        "DEL st2",
+        "EXEC",
+    ],
+    &["MULTI", "EVALSHA ffffffffffffffffffffffffffffffffffffffff 0", "SPOP none", "EXEC"],
+    &[
+        "MULTI",
+        "SCRIPT LOAD return(1)",
+        "SCRIPT EXISTS 930269f31393d0be681588b6ab08dccee7d6bb67",
+        "EVALSHA_RO 930269f31393d0be681588b6ab08dccee7d6bb67 0",
+        "EXEC",
+    ],
 ];
 
 fn script(script: &[&str], dialect: &str) -> Vec<Vec<u8>> {
@@ -89,7 +129,7 @@ fn what_the_proxy_does_not_carry_spoils_a_transaction() {
     client.ok("HELLO 3");
     for (line, error) in [
         ("GET __quorate:{g}:pos", "NOPERM"),
-        ("SPOP s", "is not carried"),
+        ("SWAPDB 0 1", "is not carried"),
         ("HELLO 2", "cannot change the protocol"),
         ("ACL SETUSER x", "is not carried"),
     ] {

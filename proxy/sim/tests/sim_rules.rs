@@ -145,7 +145,9 @@ fn fence() {
 #[test]
 fn comeback() {
     let options = shell(|rules| rules.comeback = false);
-    search("comeback", 400, |seed| Options { faults: Kind::with_one_proxy(), ..options(seed) });
+    // Without trials: these are few, and leave less on the wire.
+    let faults = Kind::with_one_proxy;
+    search("comeback", 400, |seed| Options { faults: faults(), leads: false, ..options(seed) });
 }
 
 #[test]
@@ -169,6 +171,11 @@ fn entries_are_recorded() {
 #[test]
 fn restored() {
     search("restored", 400, recorded(Journaling::Log, |rules| rules.restored = false));
+}
+
+#[test]
+fn trial() {
+    search("trial", 400, core(|rules| rules.trial = false));
 }
 
 #[test]

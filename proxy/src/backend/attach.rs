@@ -10,7 +10,7 @@ use crate::config::Backend;
 use crate::group::GroupShared;
 use crate::tls::Stream;
 use quorate_core::ordered::{Attachment, Position, TailEntry};
-use quorate_wire::resp::{Reserved, Value, tail};
+use quorate_wire::resp::{Reserved, Value, tail, trial};
 use std::collections::{BTreeMap, HashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -355,6 +355,7 @@ async fn standing(
         vec![&b"GET"[..], keys.position.as_bytes()],
         vec![b"GET", keys.run.as_bytes()],
         vec![b"EXISTS", keys.partial.as_bytes()],
+        vec![b"GET", keys.trial.as_bytes()],
     ];
     let answers = call.ask_all(&asked).await?;
     if let Some(error) = answers.iter().find_map(Value::error) {
@@ -364,13 +365,17 @@ async fn standing(
         None => None,
         Some(text) => Some(text.parse().map_err(|()| format!("its position '{text}' cannot be read"))?),
     };
+    let trial = match answers[3].bytes() {
+        None => None,
+        Some(text) => Some(trial::parse_mark(text).ok_or("the mark of a trial on it cannot be read")?),
+    };
     let restarted = answers[1].text() != Some(run_id);
     let partial = answers[2] == Value::Integer(1);
     let tail = match position {
         Some(position) if want_tail(position) => tail(call, keys).await?,
         _ => Vec::new(),
     };
-    Ok(Attachment { position, tail, restarted, partial, empty: false })
+    Ok(Attachment { position, tail, restarted, trial, partial, empty: false })
 }
 
 async fn tail(call: &mut Call, keys: &Reserved) -> Result<Vec<TailEntry>, String> {

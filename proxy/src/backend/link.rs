@@ -33,6 +33,8 @@ enum Expect {
         at: usize,
         environment: bool,
         lost: bool,
+        /// Errors of the backend are part of the answer.
+        whole: bool,
     },
     /// A command of our own; the reply is kept only where it tells something.
     Aside {
@@ -177,14 +179,16 @@ impl Link {
     }
 
     /// Queues a read.
-    pub fn read(&self, payload: Bytes, commands: u32, dialect: u8) {
+    /// `whole`: errors of the backend do not make it lost, but are given as its answer.
+    pub fn read(&self, payload: Bytes, commands: u32, dialect: u8, whole: bool) {
         if !self.is_open() {
             return;
         }
         self.speak(dialect);
         self.outgoing.borrow_mut().push_back(payload);
         let scanner = Scanner::default();
-        let expect = Expect::Read { left: commands, scanner, at: 0, environment: false, lost: false };
+        let (environment, lost) = (false, false);
+        let expect = Expect::Read { left: commands, scanner, at: 0, environment, lost, whole };
         self.expected.borrow_mut().push_back(expect);
     }
 
@@ -296,7 +300,7 @@ impl Link {
                     }
                     expected.pop_front();
                 }
-                Expect::Read { left, scanner, at, environment, lost } => {
+                Expect::Read { left, scanner, at, environment, lost, whole } => {
                     while *left > 0 {
                         let Some(len) = scanner.next(&buf[*at..])? else { return Ok(()) };
                         *environment |= buf[*at] == b'-' && is_environment_error(&buf[*at..*at + len]);
@@ -305,7 +309,7 @@ impl Link {
                     }
                     let bytes = buf.split_to(*at).freeze();
                     let replica = self.replica;
-                    events.push(match *lost || *environment {
+                    events.push(match *lost || (*environment && !*whole) {
                         true => Event::ReadLost { replica },
                         false => Event::Read { replica, bytes },
                     });

@@ -41,6 +41,7 @@ const COMPARED: &str = "the backends hold different data, and are compared anew"
 pub struct Peers {
     commands: RefCell<Vec<Option<HashSet<String>>>>,
     data: RefCell<Vec<Option<Data>>>,
+    versions: RefCell<Vec<Option<String>>>,
     links: Vec<Rc<Link>>,
 }
 
@@ -48,7 +49,22 @@ impl Peers {
     /// For the backends behind these links.
     pub fn new(links: Vec<Rc<Link>>) -> Self {
         let count = links.len();
-        Self { commands: RefCell::new(vec![None; count]), data: RefCell::new(vec![None; count]), links }
+        Self {
+            commands: RefCell::new(vec![None; count]),
+            data: RefCell::new(vec![None; count]),
+            versions: RefCell::new(vec![None; count]),
+            links,
+        }
+    }
+
+    /// Enters which server a backend is.
+    fn meet(&self, replica: usize, server: &str, shared: &GroupShared) {
+        let mut all = self.versions.borrow_mut();
+        // The last number of a version changes no format.
+        let version = server.rsplit_once('.').map_or(server, |(version, _)| version);
+        all[replica] = Some(version.to_string());
+        let mixed = all.iter().flatten().any(|other| other != version);
+        shared.mixed.store(mixed, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Enters what a backend has, and works out what some backend lacks.
@@ -186,6 +202,7 @@ impl Attendant {
         let want = Want { tail: &tail, data: recovering, replica: self.replica };
         let attached = attach(&self.backend, &self.shared, &self.owner, &self.password, want).await?;
         self.peers.learn(self.replica, &attached.commands, &self.shared);
+        self.peers.meet(self.replica, &attached.server, &self.shared);
         self.peers.compare(self.replica, attached.data)?;
         Ok(attached)
     }

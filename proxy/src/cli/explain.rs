@@ -7,7 +7,7 @@ use quorate_core::plan::{ASK, REJECT, Table};
 use quorate_core::quorum::covers;
 use quorate_core::rule::{Mask, Rule};
 use quorate_host::Host;
-use quorate_wire::command::{self, Carry, Local, Rewritten, Step};
+use quorate_wire::command::{self, Carry, Flags, Local, Rewritten, Scripting, Step};
 use quorate_wire::resp::{Args as CommandArgs, Decoder, Limits};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -87,8 +87,12 @@ pub fn explain(
         plan: None,
         summary: String::new(),
     };
-    let is_read =
-        matches!(carry, Carry::Read | Carry::Deadline(_) | Carry::Local(Local::Command | Local::Info));
+    let is_read = match carry {
+        Carry::Read | Carry::Deadline(_) | Carry::Local(Local::Command | Local::Info) => true,
+        Carry::Script(Scripting::Exists) => true,
+        Carry::Script(_) => known.flags.has(Flags::READONLY),
+        _ => false,
+    };
     match carry {
         Carry::Refused(why) => explained.summary = why.message(&args[0]),
         Carry::Transaction(step) => explained.summary = transaction(step).into(),
@@ -127,6 +131,8 @@ fn carried(carry: Carry, args: CommandArgs) -> &'static str {
         Carry::Rewritten(_) if rewritten(carry, args).is_none() => "deterministic",
         Carry::Rewritten(_) => "rewritten",
         Carry::Waits(_) => "waits",
+        Carry::Leads => "run on one replica first",
+        Carry::Script(_) => "script",
         Carry::Local(_) => "local",
         Carry::Transaction(_) => "transaction",
         Carry::Refused(_) => "refused",

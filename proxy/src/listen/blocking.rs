@@ -54,7 +54,8 @@ impl Worker {
         };
         self.counters.request(class);
         let (access, dialect, everything) = (Access::Write, s.dialect, buckets.is_empty());
-        let kind = Kind { access, plan, dialect, stamp: false, everything, grows, apart: false };
+        let kind =
+            Kind { access, plan, dialect, stamp: false, everything, grows, leads: false, apart: false };
         let ticket = s.wait(self.now_us(), Shape::AsIs);
         s.park(ticket);
         let outbox = &mut *group.outbox.borrow_mut();

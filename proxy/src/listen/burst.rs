@@ -27,6 +27,8 @@ pub struct Kind {
     pub everything: bool,
     /// Some command needs memory.
     pub grows: bool,
+    /// It runs on one replica first.
+    pub leads: bool,
     /// A backend is short of memory: what needs it shares no burst with what does not.
     pub apart: bool,
 }
@@ -150,6 +152,7 @@ impl Outbox {
             stamp: draft.kind.stamp,
             everything: draft.kind.everything,
             grows: draft.kind.grows,
+            leads: draft.kind.leads,
             payload: draft.own.unwrap_or_else(|| payload.slice(draft.range.0..draft.range.1)),
             buckets: Buckets::new(buckets.clone(), draft.buckets.0..draft.buckets.1),
             timed: draft.timed,
@@ -183,6 +186,7 @@ mod tests {
         stamp: false,
         everything: false,
         grows: false,
+        leads: false,
         apart: false,
     };
 

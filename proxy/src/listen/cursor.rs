@@ -105,7 +105,16 @@ impl Worker {
         };
         let anew = if replica.is_some() { with(command, args, 0) } else { payload.clone() };
         let (access, dialect) = (Access::Read, s.dialect);
-        let kind = Kind { access, plan, dialect, stamp: false, everything: true, grows: false, apart: false };
+        let kind = Kind {
+            access,
+            plan,
+            dialect,
+            stamp: false,
+            everything: true,
+            grows: false,
+            leads: false,
+            apart: false,
+        };
         self.counters.request(class);
         s.brief = s.port.group.inspection.slow.brief(command, args);
         let ticket = s.wait(self.now_us(), Shape::Page { keys: command.filter == Filter::Scan });

@@ -13,6 +13,7 @@ pub mod output;
 pub mod pubsub;
 pub mod registry;
 pub mod request;
+pub mod scripting;
 pub mod session;
 pub mod tracking;
 pub mod transaction;

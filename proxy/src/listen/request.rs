@@ -21,10 +21,12 @@ use std::sync::atomic::Ordering;
 
 /// What the sequencer does beyond ordering a write.
 #[derive(Debug, Clone, Copy)]
-enum Added {
+pub(super) enum Added {
     Nothing,
     /// It writes the command's stamp.
     Stamp,
+    /// It has one replica run the command first.
+    Leads,
     /// It ends the command's keys then, in milliseconds since 1970.
     Deadline(u64),
     /// It ends the second key when it would have ended the first.
@@ -131,6 +133,8 @@ impl Worker {
                 let rewritten = command::rewrite(kind, args, self.unix_ms());
                 self.rewritten(s, command, args, &rewritten, payload(raw, own));
             }
+            Carry::Leads => self.leads(s, command, args, payload(raw, own)),
+            Carry::Script(kind) => self.script(s, kind, command, args, payload(raw, own)),
         }
     }
 
@@ -203,7 +207,7 @@ impl Worker {
 
     /// Puts a command into the outbox, in the session's open burst where it fits.
     #[inline]
-    fn order(
+    pub(super) fn order(
         &self,
         s: &mut Session,
         access: Access,
@@ -245,9 +249,9 @@ impl Worker {
                 return s.error(&message);
             }
         };
-        let stamp = matches!(added, Added::Stamp);
+        let (stamp, leads) = (matches!(added, Added::Stamp), matches!(added, Added::Leads));
         let everything = keys == 0 || class == OpClass::Scan;
-        let kind = Kind { access, plan, dialect: s.dialect, stamp, everything, grows, apart };
+        let kind = Kind { access, plan, dialect: s.dialect, stamp, everything, grows, leads, apart };
         self.counters.request(class);
         if let (Some(ticket), Payload::Copy(bytes)) = (s.open_burst, &payload)
             && outbox.extend(s.number, ticket, kind, bytes)
@@ -333,6 +337,7 @@ impl Worker {
             stamp: false,
             everything: true,
             grows: false,
+            leads: false,
             apart: false,
         };
         self.counters.request(class);

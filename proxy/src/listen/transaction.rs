@@ -9,13 +9,16 @@ use super::filter::{Exec, Facts, Part, RANDOM_TRIES, Shape};
 use super::inspect::InfoParts;
 use super::local;
 use super::request::{OWN_KEYS, SYNTAX, filtered_payload, reaches_reserved, shape_of, with_reserved_count};
+use super::scripting::{MIXED, Ready, prepare};
 use super::session::Session;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Access, Ends, Mark, Role, Timed, Transaction, Watch};
 use quorate_core::plan::OpClass;
-use quorate_wire::command::{self, Carry, Command, Filter, Flags, Local, Rewrite, Rewritten, Step};
+use quorate_wire::command::{
+    self, Carry, Command, Filter, Flags, Local, Rewrite, Rewritten, Scripting, Step,
+};
 use quorate_wire::resp::flush::flush;
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, each_command, encode};
@@ -27,6 +30,10 @@ use std::sync::atomic::Ordering::Relaxed;
 /// What one transaction may hold. A single command may be as large as the listener allows.
 const MAX_COMMANDS: usize = 1 << 16;
 const MAX_BYTES: usize = 64 << 20;
+
+/// What a client reads whose commands cannot be one entry.
+const APART: &str = "ERR commands that run on one replica first, as scripts and SPOP do, cannot share a transaction with \
+                     PUBLISH, FLUSHALL, SCRIPT LOAD or FUNCTION LOAD";
 
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 
@@ -49,6 +56,10 @@ struct Queue {
     commands: usize,
     /// A command could not be queued.
     spoilt: bool,
+    /// Some command runs on one replica first, so all of them do.
+    leads: bool,
+    /// Some command must run on every replica itself.
+    everywhere: bool,
 }
 
 #[derive(Debug)]
@@ -97,6 +108,12 @@ impl Pending {
             )
             .into());
         }
+        let leads = queue.leads || leads(item.command, item.carry);
+        let everywhere = queue.everywhere || runs_everywhere(item.command, item.carry);
+        if leads && everywhere {
+            return Err(APART.into());
+        }
+        (queue.leads, queue.everywhere) = (leads, everywhere);
         // Of a transaction that cannot be applied nothing is kept.
         if !queue.spoilt {
             (queue.bytes, queue.commands) = (bytes, commands);
@@ -122,6 +139,7 @@ struct Draft {
     writes_everything: bool,
     grows: bool,
     stamp: bool,
+    leads: bool,
     timed: Vec<Timed>,
 }
 
@@ -175,7 +193,15 @@ impl Worker {
             (Step::Multi, true) => s.error("ERR MULTI calls can not be nested"),
             (Step::Multi, false) => match self.plan(s, command, OpClass::Transaction, args) {
                 Ok(plan) => {
-                    let queue = Queue { plan, items: Vec::new(), bytes: 0, commands: 0, spoilt: false };
+                    let queue = Queue {
+                        plan,
+                        items: Vec::new(),
+                        bytes: 0,
+                        commands: 0,
+                        spoilt: false,
+                        leads: false,
+                        everywhere: false,
+                    };
                     s.transaction.queue = Some(Box::new(queue));
                     s.answer(OK);
                 }
@@ -277,6 +303,9 @@ impl Worker {
             return Err("ERR a transaction cannot go on with a scan: a cursor belongs to one replica".into());
         }
         let group = &self.groups[s.port.group.index];
+        if leads(command, carry) && group.shared.is_mixed() {
+            return Err(MIXED.into());
+        }
         let grows = command.flags.has(Flags::DENYOOM);
         if grows && group.shared.memory.pressure() == Pressure::Full {
             group.shared.memory.count_refusal();
@@ -300,7 +329,7 @@ impl Worker {
         if queue.spoilt {
             return s.error("EXECABORT Transaction discarded because of previous errors.");
         }
-        let mut draft = Draft::default();
+        let mut draft = Draft { leads: queue.leads, ..Draft::default() };
         for item in &queue.items {
             each_command(&item.raw, |raw, args| self.add(s, item, &raw, args, &mut draft));
         }
@@ -320,8 +349,9 @@ impl Worker {
     fn send(&self, s: &mut Session, draft: Draft, kind: Kind, watches: Vec<Watch>, exec: Exec) {
         let writes = kind.access == Access::Write;
         let everything = if writes { draft.writes_everything } else { draft.reads_everything };
-        let kind = Kind { stamp: draft.stamp, everything, grows: draft.grows, ..kind };
-        let unlike = if writes { draft.reads } else { Vec::new() };
+        let kind = Kind { stamp: draft.stamp, everything, grows: draft.grows, leads: draft.leads, ..kind };
+        // Nobody's replies are compared to those of a replica that ran it first.
+        let unlike = if writes && !draft.leads { draft.reads } else { Vec::new() };
         let role = Role::Transaction(Arc::new(Transaction { watches, unlike }));
         s.brief = Some(Box::from(&b"*1\r\n$4\r\nEXEC\r\n"[..]));
         let ticket = s.wait(self.now_us(), Shape::Exec(Box::new(exec)));
@@ -380,8 +410,13 @@ impl Worker {
                 }
                 None => draft.own(Bytes::from(format!("-{SYNTAX}\r\n"))),
             },
+            Carry::Script(kind) => self.add_script(s, item, kind, (raw, args), draft),
             // Inside a transaction nothing waits.
-            Carry::Deterministic | Carry::Waits(_) | Carry::Rewritten(_) | Carry::Refused(_) => {
+            Carry::Deterministic
+            | Carry::Waits(_)
+            | Carry::Rewritten(_)
+            | Carry::Leads
+            | Carry::Refused(_) => {
                 draft.touch(item, args, Access::Write);
                 self.rewrite_into(item, raw, args, draft);
                 draft.replies(1, Shape::AsIs);
@@ -389,10 +424,36 @@ impl Worker {
         }
     }
 
+    fn add_script(
+        &self,
+        s: &Session,
+        item: &Item,
+        kind: Scripting,
+        (raw, args): (&[u8], Args),
+        draft: &mut Draft,
+    ) {
+        let first = draft.commands;
+        let scripts = &self.groups[s.port.group.index].shared.scripts;
+        let (words, access) = match prepare(scripts, kind, item.command, args) {
+            Ready::Own(reply) => return draft.own(reply),
+            Ready::Read(words) => (words, Access::Read),
+            Ready::Leads(words) if item.command.flags.has(Flags::READONLY) => (words, Access::Read),
+            Ready::Leads(words) => (words, Access::Write),
+            Ready::Write => (None, Access::Write),
+        };
+        draft.touch(item, args, access);
+        draft.payload.extend_from_slice(words.as_deref().unwrap_or(raw));
+        draft.replies(1, Shape::AsIs);
+        if access == Access::Read {
+            draft.reads.push(first..draft.commands);
+        }
+    }
+
     fn rewrite_into(&self, item: &Item, raw: &[u8], args: Args, draft: &mut Draft) {
         let command = item.command;
         let rewritten = match item.carry {
-            Carry::Rewritten(kind) => command::rewrite(kind, args, self.unix_ms()),
+            // What runs on one replica first is copied from there with its deadlines and ids.
+            Carry::Rewritten(kind) if !draft.leads => command::rewrite(kind, args, self.unix_ms()),
             _ => Rewritten::AsIs,
         };
         draft.stamp |= matches!(rewritten, Rewritten::Stream { .. });
@@ -435,6 +496,25 @@ impl Worker {
     }
 }
 
+/// Does it run on one replica first?
+fn leads(command: &Command, carry: Carry) -> bool {
+    match carry {
+        Carry::Leads => true,
+        Carry::Script(Scripting::Eval | Scripting::EvalSha) => !command.flags.has(Flags::READONLY),
+        _ => false,
+    }
+}
+
+/// Does it change what no key holds, so that no copy of keys would bring it to another replica?
+fn runs_everywhere(command: &Command, carry: Carry) -> bool {
+    match carry {
+        Carry::Flush | Carry::Rewritten(Rewrite::Publish | Rewrite::Spublish) => true,
+        Carry::Script(kind) => matches!(kind, Scripting::Load | Scripting::Flush),
+        Carry::Deterministic => command.name.starts_with("function|"),
+        _ => false,
+    }
+}
+
 /// How many commands replicas are asked for one.
 fn weight(filter: Filter) -> usize {
     match filter {
@@ -445,7 +525,7 @@ fn weight(filter: Filter) -> usize {
 }
 
 fn kind(access: Access, plan: u16, dialect: u8) -> Kind {
-    Kind { access, plan, dialect, stamp: false, everything: false, grows: false, apart: false }
+    Kind { access, plan, dialect, stamp: false, everything: false, grows: false, leads: false, apart: false }
 }
 
 /// Does this HELLO ask for another protocol than the session's?

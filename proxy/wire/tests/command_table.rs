@@ -4,7 +4,7 @@ mod command_support;
 
 use command_support::{Reply, Server, Words};
 use quorate_core::plan::OpClass;
-use quorate_wire::command::{self, Carry, Command, CommandError, Flags, Local, Refusal, Rewrite};
+use quorate_wire::command::{self, Carry, Command, CommandError, Flags, Local, Refusal, Rewrite, Scripting};
 
 const TABLE: &str = include_str!("../src/command/table.tsv");
 const CLASSES: &str = include_str!("../src/command/classes.tsv");
@@ -85,25 +85,30 @@ fn what_may_wait_is_refused_or_depends_on_its_arguments() {
             command.carry,
             Carry::Refused(_) | Carry::Waits(_) | Carry::Local(Local::Wait | Local::WaitAof)
         );
-        assert!(cared_for || command.name == "xread", "{}", command.name);
+        assert!(cared_for || matches!(command.name, "xread" | "xreadgroup"), "{}", command.name);
     }
 }
 
 #[test]
-fn the_random_and_the_imprecise_are_refused() {
+fn the_random_and_the_imprecise_run_on_one_replica_first() {
     for name in
         ["spop", "incrbyfloat", "hincrbyfloat", "xclaim", "xautoclaim", "xreadgroup", "geosearchstore"]
     {
-        assert_eq!(by_name(name).carry, Carry::Refused(Refusal::LeaderFirst));
+        assert_eq!(by_name(name).carry, Carry::Leads);
     }
-    for name in ["eval", "evalsha", "fcall", "script|load", "function|load"] {
-        assert_eq!(by_name(name).carry, Carry::Refused(Refusal::Script));
+    assert_eq!(by_name("fcall").carry, Carry::Leads);
+    assert_eq!(by_name("eval").carry, Carry::Script(Scripting::Eval));
+    for name in ["script|load", "script|flush"] {
+        assert!(matches!(by_name(name).carry, Carry::Script(_)));
+    }
+    for name in ["function|load", "function|restore", "function|delete", "function|flush"] {
+        assert_eq!(by_name(name).carry, Carry::Deterministic);
     }
 }
 
 #[test]
 fn arguments_change_carry_and_class() {
-    let leader_first = Carry::Refused(Refusal::LeaderFirst);
+    let leader_first = Carry::Leads;
     let cases = [
         ("GETEX k", Carry::Read, OpClass::Read),
         ("SORT k BY nosort GET #", Carry::Read, OpClass::Read),
@@ -124,6 +129,8 @@ fn arguments_change_carry_and_class() {
         ("XREAD COUNT 1 STREAMS a 0", Carry::Read, OpClass::Read),
         ("XREAD STREAMS a BLOCK 0 0", Carry::Read, OpClass::MultiKey),
         ("XREAD BLOCK 0 STREAMS a 0", Carry::Refused(Refusal::Blocking), OpClass::Blocking),
+        ("XREADGROUP GROUP g c STREAMS a >", Carry::Leads, OpClass::Write),
+        ("XREADGROUP GROUP g c BLOCK 0 STREAMS a >", Carry::Refused(Refusal::Blocking), OpClass::Blocking),
         ("PFCOUNT a", Carry::Deterministic, OpClass::Write),
         ("PFCOUNT a b", Carry::Read, OpClass::MultiKey),
         ("EXISTS a", Carry::Read, OpClass::Read),
@@ -159,9 +166,9 @@ fn arguments_change_carry_and_class() {
 
 #[test]
 fn a_refusal_is_one_line_whatever_the_name() {
-    let message = Refusal::Script.message(b"eval");
+    let message = Refusal::Admin.message(b"save");
     assert!(
-        message.starts_with("ERR 'EVAL' is not carried by this version of Quorate (class: script)"),
+        message.starts_with("ERR 'SAVE' is not carried by this version of Quorate (class: admin)"),
         "{message}"
     );
     for refusal in Refusal::ALL {

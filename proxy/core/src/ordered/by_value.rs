@@ -1,13 +1,74 @@
 //! What the engine must be able to ask of payloads that are opaque to it: which keys they
 //! touch, and how keys are copied whole from one replica to another.
 
-use super::deadlines::UnixMs;
-use super::entry::Position;
+use super::deadlines::{Timed, UnixMs};
+use super::entry::{Position, Replies};
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 
 /// Keys, each once.
 pub type Keys = BTreeSet<Bytes>;
+
+/// Tells one trial from every other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrialId {
+    /// The ownership that made it.
+    pub epoch: u64,
+    /// Its number there.
+    pub number: u64,
+}
+
+impl fmt::Display for TrialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.number)
+    }
+}
+
+impl FromStr for TrialId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (epoch, number) = text.split_once('-').ok_or(())?;
+        Ok(TrialId { epoch: epoch.parse().map_err(drop)?, number: number.parse().map_err(drop)? })
+    }
+}
+
+/// What a replica says that has run a trial whose effects it did not apply yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrialMark {
+    /// Which.
+    pub trial: TrialId,
+    /// Keys in which it may differ from the others.
+    pub keys: Keys,
+}
+
+/// What commands did on the replica that ran them first, as an entry for all of them.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Its replies to the commands.
+    pub replies: Replies,
+    /// Commands that do the same everywhere, and end the trial's mark.
+    pub payload: Bytes,
+    /// How many.
+    pub commands: u32,
+    /// Keys that have a deadline after them.
+    pub timed: Vec<Timed>,
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone)]
+pub enum Tried {
+    /// The commands ran.
+    Ran(Outcome),
+    /// Nothing ran, because of the replica's state: the error line.
+    Refused(Bytes),
+    /// Nothing ran, because of this command, by its number, and never will: the error line.
+    Rejected(u32, Bytes),
+    /// It cannot be told.
+    Unclear,
+}
 
 /// Commands for one replica, whose replies belong together.
 #[derive(Debug, Clone)]
@@ -47,6 +108,22 @@ pub trait ByValue: Send {
     /// The bucket of a key, as bursts name it.
     fn bucket(&self, key: &[u8]) -> u16;
 
-    /// Ends a copy: writes the position, and removes the mark, in one atomic batch.
+    /// Commands that run on one replica before they are an entry, in one atomic batch: they leave a mark on it
+    /// and tell what they did. With the keys that may change. `None` when the commands cannot be read.
+    fn trial(&self, id: TrialId, payload: &[Bytes]) -> Option<(Request, Keys)>;
+
+    /// From the answer to [`Self::trial`] of the same commands, in the protocol version of their client.
+    fn tried(&self, id: TrialId, payload: &[Bytes], answer: &Bytes) -> Tried;
+
+    /// From the answer to [`Self::fetch`]: the values of `keys` as an entry that ends this trial's mark.
+    fn adopt(&self, id: TrialId, keys: &Keys, fetched: &Bytes) -> Option<Outcome>;
+
+    /// Is this the entry that carries the effects of that trial?
+    fn settles(&self, payload: &[Bytes], id: TrialId) -> bool;
+
+    /// Did every command succeed to which these are the replies?
+    fn all_done(&self, replies: &Bytes) -> bool;
+
+    /// Ends a copy: writes the position, and removes the marks, in one atomic batch.
     fn seal(&self, at: Position) -> Request;
 }

@@ -20,6 +20,16 @@ pub enum Outgoing {
         /// Protocol version of the replies.
         dialect: u8,
     },
+    /// The same, for a request whose answer tells errors of the backend as well: it always is an
+    /// [`super::Event::Read`].
+    Trial {
+        /// The commands.
+        payload: Bytes,
+        /// How many.
+        commands: u32,
+        /// Protocol version of the replies.
+        dialect: u8,
+    },
 }
 
 /// What a client is told.

@@ -18,7 +18,7 @@ mod rules;
 mod watch;
 
 pub use block::{Awaited, Block, Cancel};
-pub use by_value::{ByValue, Keys, Request};
+pub use by_value::{ByValue, Keys, Outcome, Request, TrialId, TrialMark, Tried};
 pub use copies::Copies;
 pub use deadlines::{Ends, Timed, UnixMs};
 pub use effects::{Answer, Cause, Effects, Note, Outgoing, Record, Reply, Surveyed};

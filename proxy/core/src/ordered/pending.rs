@@ -63,6 +63,8 @@ pub struct Burst {
     pub everything: bool,
     /// Some command of it needs memory: a backend may refuse it where it takes others.
     pub grows: bool,
+    /// Runs on one replica first; its effects become the entry.
+    pub leads: bool,
     /// The commands.
     pub payload: Bytes,
     /// Buckets of the keys.
@@ -92,6 +94,9 @@ pub(super) struct Stage {
     commands: u32,
     dialect: u8,
     grows: bool,
+    leads: bool,
+    /// Its trial began: nothing joins it, and its writes leave it only with it.
+    sealed: bool,
 }
 
 /// Where a session's latest waiting request stands.
@@ -186,6 +191,7 @@ impl Pending {
         slot.commands += burst.commands;
         slot.dialect = burst.dialect;
         slot.grows |= burst.grows;
+        slot.leads = burst.leads;
         slot.writes.push(burst);
     }
 
@@ -196,11 +202,14 @@ impl Pending {
             self.stages.push_back(Stage::default());
         }
         let slot = &self.stages[index];
-        slot.writes.is_empty()
-            || (slot.dialect == burst.dialect
-                && (slot.grows == burst.grows || !self.apart)
-                && slot.bytes + burst.payload.len() <= self.stage_bytes
-                && slot.commands + burst.commands <= self.stage_commands)
+        !slot.sealed
+            && (slot.writes.is_empty()
+                || (slot.dialect == burst.dialect
+                    && slot.leads == burst.leads
+                    && !(burst.leads && burst.role.watches())
+                    && (slot.grows == burst.grows || !self.apart)
+                    && slot.bytes + burst.payload.len() <= self.stage_bytes
+                    && slot.commands + burst.commands <= self.stage_commands))
     }
 
     /// Is this stage still waiting?
@@ -216,6 +225,49 @@ impl Pending {
         let index = (place.write - first) as usize;
         self.bytes += burst.payload.len();
         self.stages[index].reads.push(burst);
+    }
+
+    /// Does the next stage run on one replica first?
+    pub(super) fn next_leads(&self) -> bool {
+        self.stages.front().is_some_and(|stage| stage.leads && !stage.writes.is_empty())
+    }
+
+    /// Takes the write out of the sealed stage that its so-manieth command belongs to.
+    pub(super) fn evict(&mut self, mut command: u32) -> Option<Burst> {
+        let stage = self.stages.front_mut().filter(|stage| stage.sealed)?;
+        let at = stage.writes.iter().position(|burst| {
+            let found = command < burst.commands;
+            command = command.saturating_sub(burst.commands);
+            found
+        })?;
+        let burst = stage.writes.remove(at);
+        self.bytes -= burst.payload.len();
+        Some(burst)
+    }
+
+    /// Takes the writes out of the next stage; those that stay are put back.
+    pub(super) fn unstage(&mut self) -> Vec<Burst> {
+        let Some(stage) = self.stages.front_mut() else { return Vec::new() };
+        self.bytes -= stage.writes.iter().map(|burst| burst.payload.len()).sum::<usize>();
+        (stage.bytes, stage.commands) = (0, 0);
+        std::mem::take(&mut stage.writes)
+    }
+
+    /// Puts a write back into the next stage.
+    pub(super) fn restage(&mut self, burst: Burst) {
+        self.put(self.first, burst);
+    }
+
+    /// The next stage's writes, which it keeps from now on until it is taken out.
+    pub(super) fn seal(&mut self) -> &[Burst] {
+        let Some(stage) = self.stages.front_mut() else { return &[] };
+        stage.sealed = true;
+        &stage.writes
+    }
+
+    /// The writes of the stage that is being tried.
+    pub(super) fn sealed(&self) -> &[Burst] {
+        self.stages.front().filter(|stage| stage.sealed).map_or(&[], |stage| &stage.writes)
     }
 
     /// The next stage to be numbered, and its own number.
@@ -254,7 +306,8 @@ impl Pending {
         out: &mut Vec<Answer>,
     ) {
         for stage in &mut self.stages {
-            for list in [&mut stage.writes, &mut stage.reads] {
+            let lists = [Some(&mut stage.writes).filter(|_| !stage.sealed), Some(&mut stage.reads)];
+            for list in lists.into_iter().flatten() {
                 for burst in list.extract_if(.., |burst| late(burst)) {
                     self.bytes -= burst.payload.len();
                     out.push(refused(&burst, cause(&burst)));
@@ -291,6 +344,7 @@ mod tests {
             stamp: false,
             everything: false,
             grows: false,
+            leads: false,
             payload: Bytes::from_static(b"0123456789"),
             buckets: Buckets::new(Arc::from([]), 0..0),
             timed: vec![],

@@ -1,5 +1,6 @@
 //! Start and take-over: which log is the group's.
 
+use super::by_value::TrialMark;
 use super::entry::{Position, TailEntry};
 use super::rules::SafetyRules;
 use crate::quorum::covers;
@@ -18,6 +19,8 @@ pub struct Attachment {
     pub partial: bool,
     /// Its run id is not the one recorded at its last attach: it may have forgotten acknowledged entries.
     pub restarted: bool,
+    /// It ran commands whose effects it did not apply from the log.
+    pub trial: Option<TrialMark>,
 }
 
 /// What recovery concluded.

@@ -1,5 +1,6 @@
 //! What the sequencer knows of one replica.
 
+use super::by_value::TrialId;
 use super::entry::Position;
 use super::pending::Burst;
 use crate::rule::Mask;
@@ -108,6 +109,8 @@ pub(super) enum Asker {
     Mend(usize, u64),
     /// The survey with this number.
     Survey(u64),
+    /// The trial with this number.
+    Trial(u64),
 }
 
 /// A client's read on its way.
@@ -146,6 +149,8 @@ pub(super) struct Replica {
     pub(super) moved_us: u64,
     /// The position of the last entry that it was seen to apply.
     pub(super) at: Option<Position>,
+    /// It ran this trial, and holds what the others hold only if the next entry that changes anything carries it.
+    pub(super) ran: Option<TrialId>,
     /// Where it stands, while the ring does not reach back to it. Not known to be on the log.
     pub(super) beside: Option<Position>,
     /// Bytes at hand of the answer that is arriving.
@@ -167,6 +172,7 @@ impl Replica {
             suspect: false,
             moved_us: 0,
             at: None,
+            ran: None,
             beside: None,
             partial: 0,
             retry_at_us: 0,
@@ -178,7 +184,7 @@ impl Replica {
     pub(super) fn client_reads(&mut self) -> impl Iterator<Item = &mut ClientRead> {
         self.reads.iter_mut().filter_map(|flight| match &mut flight.asker {
             Asker::Client(read) => Some(read),
-            Asker::Mend(..) | Asker::Survey(_) => None,
+            Asker::Mend(..) | Asker::Survey(_) | Asker::Trial(_) => None,
         })
     }
 

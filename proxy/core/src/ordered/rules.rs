@@ -41,6 +41,8 @@ pub struct SafetyRules {
     pub watch: bool,
     /// It is also dropped when a number was given back since, for that number may belong to another write now.
     pub given_back: bool,
+    /// A replica that may have run commands alone is mended before it counts.
+    pub trial: bool,
 }
 
 impl SafetyRules {
@@ -65,5 +67,6 @@ impl SafetyRules {
         expiry: true,
         watch: true,
         given_back: true,
+        trial: true,
     };
 }

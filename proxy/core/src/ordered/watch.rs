@@ -96,4 +96,9 @@ impl Role {
             Role::Plain | Role::Watch(_) | Role::Block(_) | Role::Pinned(_) | Role::Await(_) => None,
         }
     }
+
+    /// Is it a transaction that may be dropped?
+    pub(super) fn watches(&self) -> bool {
+        self.transaction().is_some_and(|transaction| !transaction.watches.is_empty())
+    }
 }

@@ -1,5 +1,6 @@
-//! The scripts that a proxy sends: one ends keys that are past the deadline that their values carry, one empties the
-//! database but for some keys. What they do is written here anew, from its description; no other is known.
+//! The scripts that a proxy sends: one ends keys that are past the deadline that their values carry, one brings
+//! deadlines forward that were set back, one empties the database but for some keys. What they do is written here
+//! anew, from its description; no other is known.
 
 use super::keyspace::Keyspace;
 use super::number::int_arg;
@@ -18,6 +19,9 @@ fn eval(db: &mut Keyspace, args: &[Vec<u8>]) -> Answer {
     let count = usize::try_from(int_arg(&args[2])?).unwrap_or(usize::MAX);
     if args[1].starts_with(b"local function empties(keys)") {
         return Ok(empty(db, &args[3..]));
+    }
+    if args[1].starts_with(b"local n=0 for i,key in ipairs(KEYS)") && args.len() == count.saturating_add(3) {
+        return Ok(Reply::count(args[3..].iter().filter(|key| release(db, key)).count()));
     }
     if !args[1].starts_with(b"local function ends(keys,now)") {
         return Err(Fault::fixed("ERR this store runs no scripts but that of a proxy"));
@@ -59,6 +63,17 @@ fn end(db: &mut Keyspace, key: &[u8], now: i64) -> i64 {
         db.changed(key, 1);
     }
     at
+}
+
+/// Brings the deadline of a key forward, if it was set back.
+fn release(db: &mut Keyspace, key: &[u8]) -> bool {
+    let kept = db.deadline_ms(key).map_or(0, |kept| kept as i64);
+    let was_set_back = kept >= BACK + LEAST;
+    if was_set_back {
+        db.set_deadline(key, Some((kept - BACK) as u64));
+        db.changed(key, 1);
+    }
+    was_set_back
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ impl Client {
                 stamp: false,
                 everything: false,
                 grows: self.ticket.is_multiple_of(2),
+                leads: env.leads && access == Access::Write && self.ticket.is_multiple_of(3),
                 payload: payload.freeze(),
                 buckets: Buckets::new(buckets.clone(), first as u32..(first + commands) as u32),
                 timed,

@@ -33,6 +33,8 @@ pub(super) struct Env {
     pub(super) skewed: bool,
     /// Deadlines are written as proxies write them that own them.
     pub(super) set_back: bool,
+    /// Some writes run on one replica first.
+    pub(super) leads: bool,
     /// Answers of proxies on their way out.
     pub(super) answers: Vec<(usize, Answer)>,
     /// Backends that were fenced since anybody looked.
@@ -64,6 +66,7 @@ impl Env {
             folders: Vec::new(),
             skewed: false,
             set_back: true,
+            leads: true,
             answers: Vec::new(),
             fences: Vec::new(),
             latest: Owner::default(),

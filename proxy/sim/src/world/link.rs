@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 enum Expect {
     Transaction(Box<TransactionReader>),
-    Read { left: u32, scanner: Scanner, at: usize, environment: bool, lost: bool },
+    Read { left: u32, scanner: Scanner, at: usize, environment: bool, lost: bool, whole: bool },
     Aside(Scanner),
 }
 
@@ -45,7 +45,7 @@ impl Link {
         self.expected.push_back(Expect::Aside(Scanner::default()));
     }
 
-    pub(super) fn read(&mut self, payload: &[u8], commands: u32) {
+    pub(super) fn read(&mut self, payload: &[u8], commands: u32, whole: bool) {
         self.outgoing.extend_from_slice(payload);
         let scanner = Scanner::default();
         self.expected.push_back(Expect::Read {
@@ -54,6 +54,7 @@ impl Link {
             at: 0,
             environment: false,
             lost: false,
+            whole,
         });
     }
 
@@ -81,7 +82,7 @@ impl Link {
                     let _ = buf.split_to(len);
                     self.expected.pop_front();
                 }
-                Some(Expect::Read { left, scanner, at, environment, lost }) => {
+                Some(Expect::Read { left, scanner, at, environment, lost, whole }) => {
                     while *left > 0 {
                         let Some(len) = scanner.next(&buf[*at..])? else { return Ok(()) };
                         *environment |= buf[*at] == b'-' && is_environment_error(&buf[*at..*at + len]);
@@ -89,7 +90,7 @@ impl Link {
                         *left -= 1;
                     }
                     let bytes = buf.split_to(*at).freeze();
-                    let lost = *environment || (*lost && shell.lost_reads);
+                    let lost = (*environment && !*whole) || (*lost && shell.lost_reads);
                     events.push(if lost {
                         Event::ReadLost { replica }
                     } else {

@@ -87,6 +87,7 @@ impl World {
     pub fn new(seed: u64, options: &Options) -> World {
         let mut env = Env::new(seed);
         env.set_back = options.rules.expiry;
+        env.leads = options.leads;
         env.overtaken_reads = options.overtaken_reads;
         env.net.delay_us = options.delay_us;
         env.net.cuts = env.dice.percent(70);

@@ -65,6 +65,8 @@ pub struct Options {
     pub in_sync: bool,
     /// Clients also give keys a life.
     pub lives: bool,
+    /// Some writes run on one replica first.
+    pub leads: bool,
     /// Owners compare the replicas all the time, by surveys of their positions.
     pub surveys: bool,
     /// Stale replicas are copied key by key, while clients write.
@@ -91,6 +93,7 @@ impl Default for Options {
             lost_fences: false,
             in_sync: false,
             lives: true,
+            leads: true,
             surveys: false,
             scans: false,
         }
@@ -120,6 +123,6 @@ impl Options {
 
     /// No client of its own and no fault but those that are ordered.
     pub fn directed() -> Self {
-        Self { clients: 0, faults: Vec::new(), ..Self::default() }
+        Self { clients: 0, faults: Vec::new(), leads: false, ..Self::default() }
     }
 }

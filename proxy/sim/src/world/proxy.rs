@@ -287,6 +287,7 @@ impl Proxy {
         } else {
             env.note(format!("{} is superseded by epoch {by} before it served", self.name()));
             self.least = self.least.max(by);
+            self.wanted = None;
             (0..self.attendants.len()).for_each(|i| self.leave(i, env));
             self.stage = Stage::Rest { until_us: env.agenda.now_us() };
         }
@@ -336,7 +337,8 @@ impl Proxy {
             let open = self.attendants[i].state == State::Serving;
             let link = &mut self.attendants[i].link;
             match outgoing {
-                Outgoing::Read { payload, commands, .. } if open => link.read(&payload, commands),
+                Outgoing::Read { payload, commands, .. } if open => link.read(&payload, commands, false),
+                Outgoing::Trial { payload, commands, .. } if open => link.read(&payload, commands, true),
                 Outgoing::Entries(entries) if open => {
                     let same = |of: &[Arc<Entry>]| same_entries(of, &entries, self.options.shell.image);
                     let image = match &self.image {
@@ -346,7 +348,7 @@ impl Proxy {
                     link.transaction(&image, self.framer.reader(&entries));
                     self.image = Some((entries, image));
                 }
-                Outgoing::Read { .. } | Outgoing::Entries(_) => {}
+                Outgoing::Read { .. } | Outgoing::Trial { .. } | Outgoing::Entries(_) => {}
             }
         }
     }

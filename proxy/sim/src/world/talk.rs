@@ -4,7 +4,7 @@
 use super::options::ShellRules;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Attachment, Position};
-use quorate_wire::resp::{Reserved, Scanner, Value, encode, tail};
+use quorate_wire::resp::{Reserved, Scanner, Value, encode, tail, trial};
 
 /// Who owns a group: ranks by epoch, then by the id that breaks ties.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -208,6 +208,7 @@ impl Talk {
         commands.push(words(&own));
         commands.push(words(&["EXISTS", &keys.partial]));
         commands.push(words(&["LRANGE", &keys.tail, "0", "-1"]));
+        commands.push(words(&["GET", &keys.trial]));
         Next::Say(self.say(&commands))
     }
 
@@ -222,7 +223,17 @@ impl Talk {
         let tail = elements.iter().filter_map(|element| tail::parse(element.bytes()?)).collect();
         let empty = answers[2] == answers[3];
         let partial = answers[4] == Value::Integer(1);
-        Next::Done(Attachment { position, tail, empty, partial, restarted }, std::mem::take(&mut self.run_id))
+        let trial = match answers.get(6).and_then(Value::bytes) {
+            None => None,
+            Some(text) => match trial::parse_mark(text) {
+                Some(mark) => Some(mark),
+                None => return Next::Problem("its mark cannot be read".into()),
+            },
+        };
+        Next::Done(
+            Attachment { position, tail, empty, partial, restarted, trial },
+            std::mem::take(&mut self.run_id),
+        )
     }
 }
 

@@ -39,8 +39,16 @@ impl Worker {
         };
         self.counters.request(OpClass::Blocking);
         let (access, dialect) = (Access::Read, s.dialect);
-        let kind =
-            Kind { access, plan, dialect, stamp: false, everything: false, grows: false, apart: false };
+        let kind = Kind {
+            access,
+            plan,
+            dialect,
+            stamp: false,
+            everything: false,
+            grows: false,
+            leads: false,
+            apart: false,
+        };
         let ticket = s.wait(self.now_us(), Shape::AsIs);
         s.park(ticket);
         let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();

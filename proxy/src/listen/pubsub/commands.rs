@@ -156,6 +156,7 @@ impl Worker {
             // It touches no key, so no read waits for it.
             everything: false,
             grows: false,
+            leads: false,
             apart: false,
         };
         self.counters.request(class);

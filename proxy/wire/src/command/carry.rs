@@ -16,6 +16,10 @@ pub enum Carry {
     Waits(Waits),
     /// An entry of the log that removes every key but the reserved ones.
     Flush,
+    /// Runs on one replica first; what it did there is the entry.
+    Leads,
+    /// Concerns scripts by their text or digest.
+    Script(Scripting),
     /// Answered by the proxy.
     Local(Local),
     /// Part of a client's transaction.
@@ -117,6 +121,22 @@ named! {
 }
 
 named! {
+    /// What is done with a script.
+    Scripting {
+        /// It runs, given by its text.
+        Eval = "eval",
+        /// It runs, given by its digest.
+        EvalSha = "evalsha",
+        /// Its text is kept.
+        Load = "load",
+        /// Is it known?
+        Exists = "exists",
+        /// All are forgotten.
+        Flush = "flush",
+    }
+}
+
+named! {
     /// Which part of the proxy answers.
     #[allow(missing_docs)]
     Local {
@@ -179,12 +199,8 @@ named! {
 named! {
     /// Why a command is not carried.
     Refusal {
-        /// Its effect must be taken from one replica and shipped to the others.
-        LeaderFirst = "leader-first",
         /// It may wait.
         Blocking = "blocking",
-        /// Scripts and functions.
-        Script = "script",
         /// Administration of one server.
         Admin = "admin",
         /// Redis Cluster and moving keys between servers.
@@ -233,9 +249,7 @@ impl Refusal {
     /// One clause on what stands in the way.
     pub fn why(self) -> &'static str {
         match self {
-            Refusal::LeaderFirst => "its effect may differ between replicas",
             Refusal::Blocking => "commands that wait cannot be an entry of the log",
-            Refusal::Script => "the effect of a script may differ between replicas",
             Refusal::Admin => "it concerns one server; ask the backend itself",
             Refusal::Cluster => "the proxy is not a cluster node",
             Refusal::Container => "it needs a sub-command",

@@ -63,8 +63,8 @@ pub fn classify(command: &Command, args: Args) -> Carry {
 fn by_arguments(command: &Command, args: Args) -> Carry {
     match command.rule {
         Rule::GetEx if args.len() == 2 => Carry::Read,
-        Rule::Sort if stores(command, args) => Carry::Refused(Refusal::LeaderFirst),
-        Rule::GeoStore if stores(command, args) => Carry::Refused(Refusal::LeaderFirst),
+        Rule::Sort if stores(command, args) => Carry::Leads,
+        Rule::GeoStore if stores(command, args) => Carry::Leads,
         Rule::Copy if names_database(args) => Carry::Local(Local::Databases),
         Rule::Debug if only_reads(args) => Carry::Read,
         Rule::XRead if stream_options(command, args).blocks => Carry::Refused(Refusal::Blocking),

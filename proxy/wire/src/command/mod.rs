@@ -15,7 +15,7 @@ mod table;
 mod token;
 mod wait;
 
-pub use carry::{Carry, Filter, Local, Refusal, Rewrite, Step, TimeLeft, Waits};
+pub use carry::{Carry, Filter, Local, Refusal, Rewrite, Scripting, Step, TimeLeft, Waits};
 pub use classify::{classify, op_class};
 pub use error::CommandError;
 pub use flags::{Flags, Servers};

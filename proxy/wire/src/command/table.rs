@@ -3,7 +3,8 @@
 
 use super::classify::Rule;
 use super::{
-    Carry, Command, Filter, Flags, KeySpec, Local, Movable, Refusal, Rewrite, Servers, Step, TimeLeft, Waits,
+    Carry, Command, Filter, Flags, KeySpec, Local, Movable, Refusal, Rewrite, Scripting, Servers, Step,
+    TimeLeft, Waits,
 };
 use quorate_core::plan::OpClass;
 use std::collections::HashMap;
@@ -201,6 +202,8 @@ fn carry_of(text: &str) -> Option<Carry> {
         "flush" => Some(Carry::Flush),
         "deadline" => TimeLeft::parse(detail).map(Carry::Deadline),
         "rewrite" => Rewrite::parse(detail).map(Carry::Rewritten),
+        "leads" => Some(Carry::Leads),
+        "script" => Scripting::parse(detail).map(Carry::Script),
         "local" => Local::parse(detail).map(Carry::Local),
         "waits" => Waits::parse(detail).map(Carry::Waits),
         "transaction" => Step::parse(detail).map(Carry::Transaction),

@@ -7,10 +7,10 @@
 use super::flush::is_flush;
 use super::transaction::{RESERVED_PREFIX, Reserved};
 use super::value::Value;
-use super::{Args, each_command, encode, expiry};
-use crate::command::{self, Carry, Command};
+use super::{Args, each_command, encode, expiry, trial};
+use crate::command::{self, Carry, Command, Flags};
 use bytes::{Bytes, BytesMut};
-use quorate_core::ordered::{ByValue, Keys, Position, Request, UnixMs};
+use quorate_core::ordered::{ByValue, Keys, Outcome, Position, Request, TrialId, Tried, UnixMs};
 
 /// Copies keys between servers of one group.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ impl ByValue for Copier {
             known_all &= !is_flush(args);
             // What is no command was refused by every server. A transaction may hold reads, which touch nothing.
             let Ok(known) = command::resolve(args) else { return };
+            // Functions are under no key.
+            known_all &= !(known.name.starts_with("function|") && known.flags.has(Flags::WRITE));
             if !matches!(command::classify(known, args), Carry::Read | Carry::Deadline(_)) {
                 add_keys(known, args, keys);
             }
@@ -99,11 +101,31 @@ impl ByValue for Copier {
         command::key_hash(key) as u16
     }
 
+    fn trial(&self, id: TrialId, payload: &[Bytes]) -> Option<(Request, Keys)> {
+        trial::trial(&self.reserved, id, payload)
+    }
+
+    fn tried(&self, id: TrialId, payload: &[Bytes], answer: &Bytes) -> Tried {
+        trial::tried(&self.reserved, id, payload, answer)
+    }
+
+    fn adopt(&self, id: TrialId, keys: &Keys, fetched: &Bytes) -> Option<Outcome> {
+        trial::adopt(&self.reserved, id, keys, fetched)
+    }
+
+    fn settles(&self, payload: &[Bytes], id: TrialId) -> bool {
+        trial::settles(&self.reserved, payload, id)
+    }
+
+    fn all_done(&self, replies: &Bytes) -> bool {
+        trial::all_done(replies)
+    }
+
     fn seal(&self, at: Position) -> Request {
         let mut commands = Commands::default();
         commands.add(&[b"MULTI"]);
         commands.add(&[b"SET", self.reserved.position.as_bytes(), at.to_string().as_bytes()]);
-        commands.add(&[b"DEL", self.reserved.partial.as_bytes()]);
+        commands.add(&[b"DEL", self.reserved.partial.as_bytes(), self.reserved.trial.as_bytes()]);
         commands.add(&[b"EXEC"]);
         commands.finish()
     }

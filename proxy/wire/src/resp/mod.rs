@@ -11,6 +11,7 @@ pub mod reply;
 mod script;
 pub mod tail;
 pub mod transaction;
+pub mod trial;
 pub mod value;
 
 pub use args::{Args, Span};

@@ -41,6 +41,8 @@ pub struct Reserved {
     pub epoch: String,
     /// There while a copy to this backend is not finished.
     pub partial: String,
+    /// There while a trial's effects were not applied from the log.
+    pub trial: String,
 }
 
 /// What all reserved keys begin with.
@@ -51,12 +53,14 @@ impl Reserved {
     pub fn new(group: &str) -> Self {
         let key = |name: &str| format!("__quorate:{{{group}}}:{name}");
         let (position, tail, run) = (key("pos"), key("tail"), key("run"));
-        Self { position, tail, run, epoch: key("epoch"), partial: key("partial") }
+        Self { position, tail, run, epoch: key("epoch"), partial: key("partial"), trial: key("trial") }
     }
 
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &str> {
-        [&self.position, &self.tail, &self.run, &self.epoch, &self.partial].into_iter().map(String::as_str)
+        [&self.position, &self.tail, &self.run, &self.epoch, &self.partial, &self.trial]
+            .into_iter()
+            .map(String::as_str)
     }
 }
 

@@ -228,7 +228,7 @@ impl Group {
         Some(Burst { arrived_us: now.us, ..burst })
     }
 
-    fn order_waiter(&mut self, burst: Burst, now: Now) {
+    pub(super) fn order_waiter(&mut self, burst: Burst, now: Now) {
         let least = self.expire_before(&burst, now);
         self.pending.add_write(burst, least);
     }

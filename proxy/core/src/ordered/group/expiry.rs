@@ -146,6 +146,7 @@ impl Group {
             stamp: false,
             everything: false,
             grows: false,
+            leads: false,
             payload,
             buckets: Buckets::new(buckets.as_slice().into(), 0..buckets.len() as u32),
             timed: Vec::new(),

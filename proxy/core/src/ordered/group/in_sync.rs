@@ -6,6 +6,7 @@
 //! record is Kafka's in-sync replica set, without its unclean elections.
 
 use super::super::Effects;
+use super::super::recovery::Attachment;
 use super::super::replica::{Replica, mask};
 use super::{Group, Phase};
 use crate::rule::{Mask, Rule};
@@ -50,6 +51,18 @@ impl Group {
         }
     }
 
+    /// The rules of a take-over. A replica that is part of a copy is excused where nobody knows the record: when it
+    /// gave its position up, another recorded member held every acknowledged write.
+    pub(super) fn recovery_rules(&self) -> Vec<Rule> {
+        let partial = |a: &Option<Attachment>| a.as_ref().is_some_and(|a| a.partial);
+        let excused = self.attachments.iter().enumerate().filter(|(_, a)| partial(a));
+        let excused = excused.fold(0, |mask: Mask, (i, _)| mask | 1 << i);
+        match (self.config.ack, self.in_sync.recorded) {
+            (Ack::InSync { .. }, None) => vec![Rule::count(1, self.everyone() & !excused)],
+            _ => self.rules.iter().map(|state| state.rule.clone()).collect(),
+        }
+    }
+
     /// With connections to these replicas, can no newer owner have taken over unnoticed?
     pub(super) fn rules_out_others(&self, connected: Mask) -> bool {
         match self.config.ack {
@@ -85,7 +98,10 @@ impl Group {
         let works = |r: &Replica| r.on_log() && !r.suspect && r.retry_at_us == 0;
         let working = mask(&self.replicas, works);
         let caught_up = mask(&self.replicas, |r| works(r) && r.applied >= commit);
-        let joined = members | if self.phase == Phase::Serving { caught_up } else { 0 };
+        // Who applied the first entry of an ownership holds everything that was adopted.
+        let adopted = self.barrier;
+        let complete = mask(&self.replicas, |r| works(r) && r.applied >= adopted);
+        let joined = members | if self.phase == Phase::Serving { caught_up } else { complete };
         let kept = joined & working;
         let wanted = if kept.count_ones() >= min { kept } else { joined };
         if self.in_sync.recorded != Some(wanted) {

@@ -5,7 +5,7 @@
 //! the log's head: its connection is ordered, so what it answers is its state at that position. The values
 //! and the position then go to the replica that is mended, and the log feeds it from there.
 
-use super::super::by_value::{Keys, Request};
+use super::super::by_value::{Keys, Request, TrialId};
 use super::super::effects::{Note, Outgoing};
 use super::super::entry::{Position, TailEntry};
 use super::super::recovery::Attachment;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 /// More keys than this are not copied one by one.
 const MEND_KEYS: usize = 20_000;
 /// A copy larger than this is not made in one piece.
-const MEND_BYTES: usize = 64 << 20;
+pub(super) const MEND_BYTES: usize = 64 << 20;
 const MEND_TRIES: u32 = 8;
 
 /// One replica's mending.
@@ -33,6 +33,8 @@ pub(super) struct Mend {
     tries: u32,
     /// Tells the answer that is waited for from older ones.
     token: u64,
+    /// It differs by this trial alone.
+    trial: Option<TrialId>,
 }
 
 enum Step {
@@ -47,6 +49,18 @@ enum Step {
 }
 
 impl Mend {
+    /// The trial by which alone a replica differs that nothing is being done about just now: which, from where
+    /// on the log, and in which keys.
+    pub(super) fn waits_with_trial(&self) -> Option<(TrialId, u64, &Keys)> {
+        let waits = matches!(self.step, Step::Waiting(_));
+        self.trial.filter(|_| waits).map(|trial| (trial, self.from, &self.keys))
+    }
+
+    /// The replica ran that trial, and differs by nothing else.
+    pub(super) fn owes_to(&mut self, trial: TrialId) {
+        self.trial = Some(trial);
+    }
+
     /// The answer to this question does not count any more.
     pub(super) fn disregard(&mut self, token: u64) {
         if self.token == token {
@@ -59,12 +73,15 @@ impl Mend {
 impl Group {
     /// Takes a replica that differs in `keys` from the log at `from` out of service until it is mended.
     pub(super) fn begin_mend(&mut self, i: usize, from: u64, keys: Keys, sources: Mask, fx: &mut Effects) {
+        let mut keys = keys;
+        keys.extend(self.forsake_trial(i));
         self.abandon_reads(i, fx);
         self.copies.distrust(i);
         let replica = &mut self.replicas[i];
         (replica.flight, replica.applied, replica.sent, replica.retry_at_us) = (None, from, from, 0);
         self.enter(i, ReplicaState::Mending, fx);
-        self.mends[i] = Some(Mend { from, keys, sources, step: Step::Waiting(0), tries: 0, token: 0 });
+        self.mends[i] =
+            Some(Mend { from, keys, sources, step: Step::Waiting(0), tries: 0, token: 0, trial: None });
     }
 
     /// Half a copy: if it is finished but for what the log touched meanwhile, that is copied now.
@@ -115,8 +132,9 @@ impl Group {
         let head = self.log.head();
         // Whoever stands at the head will do, committed or not: it is this log that the other is put on.
         let sources = self.mends[i].as_ref().map_or(0, |mend| mend.sources);
-        let usable = super::mask(&self.replicas, |r| r.idle(head.seq) && !r.suspect) & sources;
-        let Some(source) = indices(usable).last() else { return };
+        let trying = self.trial_leader().map_or(0, |leader| 1 << leader);
+        let usable = super::mask(&self.replicas, |r| r.idle(head.seq) && !r.suspect) & sources & !trying;
+        let Some(source) = indices(usable).last().filter(|_| !self.alone_in_record(i)) else { return };
         let Some(keys) = self.mend_keys(i) else {
             return self.mend_failed(i, "too many keys differ, or it cannot be told which", fx);
         };
@@ -166,6 +184,9 @@ impl Group {
         let Some(mend) = self.mends[i].as_mut().filter(|mend| mend.token == token) else { return };
         match std::mem::replace(&mut mend.step, Step::Waiting(u64::MAX)) {
             Step::Waiting(_) => {}
+            Step::Fetching(..) if self.alone_in_record(i) => {
+                self.mend_goes_on(i, Step::Waiting(now.us + BACKOFF_US));
+            }
             Step::Fetching(at, keys) => match self.by_value.store(&keys, answer) {
                 Some(request) if answer.len() <= MEND_BYTES => {
                     let size = request.payload.len();
@@ -208,7 +229,7 @@ impl Group {
         mend.step = Step::Waiting(now.us + BACKOFF_US * u64::from(mend.tries));
     }
 
-    fn mend_failed(&mut self, i: usize, why: &'static str, fx: &mut Effects) {
+    pub(super) fn mend_failed(&mut self, i: usize, why: &'static str, fx: &mut Effects) {
         self.mends[i] = None;
         fx.notes.push(Note::Unmended { replica: i, why });
         let copied = self.copies.is_under_way(i);
@@ -248,6 +269,18 @@ impl Group {
         }
         if self.replicas[i].fed() && self.can_spare(i) {
             self.begin_mend(i, self.replicas[i].applied, keys, like & !(1 << i), fx);
+        }
+    }
+
+    /// Would nobody know the log if this replica lost its position? While it is being mended, it has none.
+    fn alone_in_record(&self, i: usize) -> bool {
+        let without = super::mask(&self.replicas, super::Replica::fed) & !(1 << i);
+        match self.config.ack {
+            Ack::Quorum => false,
+            Ack::InSync { .. } => {
+                let members = self.in_sync.recorded.unwrap_or_default();
+                members >> i & 1 == 1 && members & without == 0
+            }
         }
     }
 

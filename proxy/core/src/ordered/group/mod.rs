@@ -15,10 +15,11 @@ mod replicas;
 mod requests;
 mod survey;
 mod time;
+mod trial;
 mod wait;
 mod watch;
 
-use super::by_value::ByValue;
+use super::by_value::{ByValue, Keys};
 use super::copies::Copies;
 use super::effects::{Answer, Effects};
 use super::entry::{Entry, Position, Replies};
@@ -231,6 +232,8 @@ struct Open {
     refused_by: Mask,
     /// Commands whose replies are not compared, by their place in the entry.
     unlike: Vec<Range<u32>>,
+    /// It carries what this replica did in a trial, in these keys; `replies` are the trial's.
+    led: Option<(usize, Keys)>,
 }
 
 /// A read that no replica could take yet.
@@ -279,6 +282,9 @@ pub struct Group {
     mends: Vec<Option<Mend>>,
     copies: Copies,
     survey: Option<survey::Survey>,
+    trial: Option<trial::Trial>,
+    /// Trials so far.
+    trials: u64,
     expiry: Expiry,
     journal: record::Journal,
     in_sync: InSync,
@@ -331,6 +337,8 @@ impl Group {
             mends: (0..n).map(|_| None).collect(),
             copies: Copies::new(n, config.log_bytes),
             survey: None,
+            trial: None,
+            trials: 0,
             expiry: Expiry::default(),
             journal: record::Journal::default(),
             in_sync: InSync::default(),
@@ -361,6 +369,7 @@ impl Group {
         self.mends.iter_mut().for_each(|mend| *mend = None);
         self.copies.end_all();
         self.survey = None;
+        self.trial = None;
         self.begin_expiry();
         self.rules.iter_mut().for_each(|rule| rule.committed = 0);
         self.log = Log::new(Position::default(), self.config.log_bytes);
@@ -443,6 +452,8 @@ impl Group {
         self.attend_waiters(now, fx);
         self.mend(now, fx);
         self.go_on_surveying(now, fx);
+        self.adopt_marked(now, fx);
+        self.go_on_trying(now, fx);
         self.number(now, fx);
         self.feed(now, fx);
         self.route_waiting_reads(now, fx);

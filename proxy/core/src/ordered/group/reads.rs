@@ -58,12 +58,14 @@ impl Group {
             return None;
         }
         let head = self.log.head().seq;
+        // What a trial did is not numbered yet, and no reply may show it.
+        let leader = self.trial_leader();
         let state = &mut self.plans[usize::from(plan)];
         let order = &state.plan.read_order;
         let start = if state.plan.spread && !everything { state.turn } else { 0 };
         state.turn = (state.turn + 1) % order.len().max(1);
         let turn = (0..order.len()).map(|k| usize::from(order[(start + k) % order.len()]));
-        let readable = |i: &usize| self.replicas[*i].readable(head);
+        let readable = |i: &usize| self.replicas[*i].readable(head) && leader != Some(*i);
         // Beyond the plan's own order any replica that is in sync is better than none.
         turn.chain(0..self.replicas.len()).find(readable)
     }
@@ -98,6 +100,7 @@ impl Group {
             Asker::Client(read) => read,
             Asker::Mend(target, token) => return self.mend_answered(target, token, &bytes, now, fx),
             Asker::Survey(id) => return self.survey_answered(i, id, Some(bytes), fx),
+            Asker::Trial(number) => return self.trial_answered(i, number, &bytes, now, fx),
         };
         // It may have been asked for elsewhere meanwhile: the first answer counts.
         if read.abandoned && !self.abandon_twin(&read.burst) {
@@ -128,6 +131,9 @@ impl Group {
     pub(super) fn read_lost(&mut self, i: usize, now: Now, fx: &mut Effects) {
         self.replicas[i].suspect = false;
         if let Some(flight) = self.replicas[i].reads.pop_front() {
+            if let Asker::Trial(number) = flight.asker {
+                return self.trial_unclear(i, number, fx);
+            }
             self.lose_read(i, flight, now, fx);
         }
     }
@@ -143,6 +149,7 @@ impl Group {
             Asker::Client(read) => self.reroute(read.burst, read.after, read.abandoned, fx),
             Asker::Mend(target, token) => self.mend_lost(target, token, now, fx),
             Asker::Survey(id) => self.survey_answered(i, id, None, fx),
+            Asker::Trial(number) => self.trial_lost(number, now),
         }
     }
 
@@ -158,6 +165,7 @@ impl Group {
                 }
                 Asker::Client(_) => {}
                 Asker::Survey(id) => survey = Some(*id),
+                Asker::Trial(_) => {}
                 Asker::Mend(target, token) => {
                     if let Some(mend) = self.mends[*target].as_mut() {
                         mend.disregard(*token);

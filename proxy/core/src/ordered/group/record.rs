@@ -265,7 +265,7 @@ impl Group {
         let dialect = first.dialect;
         let fits = |entry: &Arc<Entry>| entry.dialect == dialect && confirmed(entry);
         let batch: Vec<Arc<Entry>> = entries.into_iter().take_while(fits).collect();
-        let Some(last) = batch.last() else { return };
+        let Some(last) = batch.last().filter(|_| self.carries_trial(i, &batch, fx)) else { return };
         let (to, bytes) = (last.position, batch.iter().map(|entry| entry.len()).sum());
         let replica = &mut self.replicas[i];
         replica.sent = to.seq;

@@ -39,6 +39,9 @@ impl Group {
             return;
         }
         let (to, last) = (last.position.seq, last.position);
+        if !self.carries_trial(i, &batch, fx) {
+            return;
+        }
         let bytes = batch.iter().map(|entry| entry.len()).sum();
         for seq in from..=to {
             if let Some(open) = self.open_mut(seq) {
@@ -84,7 +87,8 @@ impl Group {
     }
 
     pub(super) fn try_adopt(&mut self, now: Now, fx: &mut Effects) {
-        let rules: Vec<&Rule> = self.rules.iter().map(|r| &r.rule).collect();
+        let rules = self.recovery_rules();
+        let rules: Vec<&Rule> = rules.iter().collect();
         let best = match judge(&self.attachments, &rules, self.config.expects_history, self.config.rules) {
             Verdict::Wait => return,
             Verdict::Fresh => None,
@@ -187,6 +191,12 @@ impl Group {
             None => return self.stale(i, StaleReason::Blank, fx),
             Some(position) => position,
         };
+        if let Some(mark) = &attachment.trial
+            && self.config.rules.trial
+            && !self.is_settled(position, mark)
+        {
+            return self.mend_marked(i, position, attachment, mark, fx);
+        }
         if self.log.holds(position) {
             self.feed_from(i, position.seq, fx);
             self.replicas[i].at = Some(position);
@@ -209,6 +219,7 @@ impl Group {
     }
 
     pub(super) fn stale(&mut self, i: usize, reason: StaleReason, fx: &mut Effects) {
+        self.forsake_trial(i);
         self.abandon_reads(i, fx);
         self.copies.distrust(i);
         self.replicas[i].flight = None;
@@ -238,6 +249,13 @@ impl Group {
 
     pub(super) fn record(&mut self, i: usize, seq: u64, replies: Replies, fx: &mut Effects) {
         let alone = self.replicas.len() == 1;
+        if self.open_mut(seq).is_some_and(|open| open.led.is_some()) {
+            // What the first one replied is known, and the others are told what to hold.
+            if !self.by_value.all_done(&replies.bytes) {
+                self.stale(i, StaleReason::Diverged, fx);
+            }
+            return;
+        }
         let Some(open) = self.open_mut(seq) else { return };
         if !alone
             && !replies.bytes.is_empty()
@@ -280,6 +298,9 @@ impl Group {
         if head == self.barrier || !refused_by_all || self.replicas.iter().any(|r| r.applied >= head) {
             return;
         }
+        if !self.may_retract_led() {
+            return;
+        }
         let Some(open) = self.open.pop_back() else { return };
         let entry = self.log.retract();
         self.retractions += 1;
@@ -300,12 +321,17 @@ impl Group {
             Answer { session: w.session, ticket: w.ticket, commands: w.commands, reply }
         };
         // What needs no memory is not refused for the sake of what does: it gets a try of its own.
-        let mixed = open.waiting.iter().any(|w| w.grows) && open.waiting.iter().any(|w| !w.grows);
+        let mixed = open.led.is_none()
+            && open.waiting.iter().any(|w| w.grows)
+            && open.waiting.iter().any(|w| !w.grows);
         let spared = entry.filter(|_| mixed);
         let refused = open.waiting.iter().filter(|w| w.grows || spared.is_none()).map(answer).collect();
         self.answer_retracted(head, refused, fx);
         if let Some(entry) = spared {
             self.spare(&entry, open.waiting, fx);
+        }
+        if let Some((leader, keys)) = open.led {
+            self.undo_trial(leader, head - 1, keys, fx);
         }
         fx.notes.push(Note::Retracted { seq: head });
     }

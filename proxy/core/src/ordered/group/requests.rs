@@ -45,10 +45,16 @@ impl Group {
 
     /// Numbers waiting stages while the replicas that could take an entry at once are a quorum.
     pub(super) fn number(&mut self, now: Now, fx: &mut Effects) {
-        if self.survey_holds(now) {
+        if self.survey_holds(now) || self.trial.is_some() {
             return;
         }
         while self.phase == Phase::Serving && self.may_record() && self.meets_some_rule(self.idle()) {
+            if self.pending.next_leads() {
+                self.drop_changed(fx);
+            }
+            if self.pending.next_leads() {
+                return self.begin_trial(now, fx);
+            }
             let Some((number, stage)) = self.pending.pop() else { break };
             let Stage { mut writes, reads, .. } = stage;
             self.touch(&mut writes, now, fx);
@@ -63,6 +69,14 @@ impl Group {
     }
 
     pub(super) fn append(&mut self, now: Now, writes: &[Burst], fx: &mut Effects) {
+        let (mut waiting, commands) = self.waiting(writes);
+        let payload = self.assemble(now, writes, &mut waiting);
+        let dialect = writes.first().map_or(2, |burst| burst.dialect);
+        self.append_payload(payload, commands, dialect, waiting, fx);
+    }
+
+    /// Who waits for these writes, and how many commands they are.
+    pub(super) fn waiting(&self, writes: &[Burst]) -> (Vec<Waiting>, u32) {
         let mut waiting = Vec::with_capacity(writes.len());
         let mut first = 0;
         for burst in writes {
@@ -84,9 +98,7 @@ impl Group {
             });
             first += commands;
         }
-        let payload = self.assemble(now, writes, &mut waiting);
-        let dialect = writes.first().map_or(2, |burst| burst.dialect);
-        self.append_payload(payload, first, dialect, waiting, fx);
+        (waiting, first)
     }
 
     fn append_payload(
@@ -97,10 +109,21 @@ impl Group {
         waiting: Vec<Waiting>,
         fx: &mut Effects,
     ) {
-        let position = self.log.head().next(self.config.epoch, &payload);
         let rules = waiting.iter().fold(0, |rules, waiting| rules | 1 << waiting.rule);
-        let whole = wholes(&waiting);
-        let open = Open::new(waiting, rules);
+        self.append_open(payload, commands, dialect, Open::new(waiting, rules), fx);
+    }
+
+    pub(super) fn append_open(
+        &mut self,
+        payload: Vec<Bytes>,
+        commands: u32,
+        dialect: u8,
+        open: Open,
+        fx: &mut Effects,
+    ) {
+        let position = self.log.head().next(self.config.epoch, &payload);
+        // Effects are not the clients' commands.
+        let whole = if open.led.is_some() { Vec::new() } else { wholes(&open.waiting) };
         let bytes: usize = payload.iter().map(Bytes::len).sum();
         let elided = bytes > self.config.tail_payload;
         let trim = self.trim(if elided { 0 } else { bytes });

@@ -73,7 +73,8 @@ impl Group {
     }
 
     fn may_be_surveyed(&self, replica: &Replica) -> bool {
-        let stands = replica.idle(self.log.head().seq) || !self.config.rules.same_position;
+        let stands = (replica.idle(self.log.head().seq) && self.trial_leader().is_none())
+            || !self.config.rules.same_position;
         stands && !replica.suspect
     }
 

@@ -30,7 +30,7 @@ impl Group {
         }
     }
 
-    fn note(&mut self, burst: &Burst, seq: u64) -> bool {
+    pub(super) fn note(&mut self, burst: &Burst, seq: u64) -> bool {
         let rule = self.plans[usize::from(burst.plan)].rule;
         for bucket in burst.buckets.iter() {
             self.buckets[bucket] = (seq, rule);
@@ -44,7 +44,7 @@ impl Group {
     }
 
     /// Answers a transaction of which a watched bucket was touched.
-    fn drops(&self, burst: &Burst, fx: &mut Effects) -> bool {
+    pub(super) fn drops(&self, burst: &Burst, fx: &mut Effects) -> bool {
         let changed = burst.role.transaction().is_some_and(|transaction| self.changed(transaction));
         if changed {
             fx.answers.push(answer(burst, Reply::Changed));
@@ -93,7 +93,16 @@ impl Open {
             let ranges = waiting.transaction.iter().flat_map(|transaction| &transaction.unlike);
             unlike.extend(ranges.map(|range| range.start + first..range.end + first));
         }
-        Open { waiting, rules, replies: None, votes: Votes::new(), sent_to: 0, refused_by: 0, unlike }
+        Open {
+            waiting,
+            rules,
+            replies: None,
+            votes: Votes::new(),
+            sent_to: 0,
+            refused_by: 0,
+            unlike,
+            led: None,
+        }
     }
 }
 

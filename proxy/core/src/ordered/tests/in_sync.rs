@@ -1,5 +1,6 @@
 //! The ack rule of the recorded set.
 
+use super::trial::{attach_marked, mark, state, tell};
 use super::*;
 
 /// A group of two whose writes are acknowledged by the recorded in-sync set.
@@ -120,4 +121,34 @@ fn a_member_that_differs_is_mended_while_the_others_are_enough() {
     world.step(Event::InSync(0b01));
     world.step(Event::Mend { replica: 0, keys: keys(), like: 0b10 });
     assert_eq!(world.group.health().replicas[0].state, ReplicaState::InSync, "the last member stays");
+}
+
+#[test]
+fn the_only_member_keeps_its_position_until_somebody_else_is_one() {
+    let position = Position { epoch: 1, seq: 5, hash: 1 };
+    let mut world = pair(Some(0b01));
+    attach_marked(&mut world, 0, position, mark(3, "pop"));
+    world.attach(1, Some(position));
+    assert_eq!(state(&world, 0), ReplicaState::Mending, "it ran a trial alone");
+    assert_eq!(world.sent(), [(1, "6=".into())]);
+    world.apply(1, &[]);
+    assert_eq!(world.fx.in_sync.take(), Some(0b10), "the other one holds all that was adopted");
+    assert!(world.sent().is_empty(), "without its position nobody would know the log");
+    world.step(Event::InSync(0b10));
+    assert_eq!(world.sent(), [(1, "read fetch pop".into())]);
+    tell(&mut world, 1, "values");
+    tell(&mut world, 0, "+OK");
+    tell(&mut world, 0, "+OK");
+    assert_eq!(world.group.phase(), Phase::Serving);
+}
+
+#[test]
+fn a_copy_that_was_broken_off_does_not_stop_a_group_whose_record_is_lost() {
+    let position = Position { epoch: 1, seq: 5, hash: 1 };
+    let mut world = pair(None);
+    let partial = Attachment { partial: true, ..Attachment::default() };
+    world.step(Event::Attached { replica: 0, attachment: partial });
+    assert_eq!(world.group.phase(), Phase::Recovering, "the other one may hold something");
+    world.attach(1, Some(position));
+    assert_eq!(world.group.phase(), Phase::Barrier, "it held everything when the copy began");
 }

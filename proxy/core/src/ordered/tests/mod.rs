@@ -7,6 +7,7 @@ mod in_sync;
 mod mend;
 mod record;
 mod survey;
+mod trial;
 mod wait;
 mod watch;
 
@@ -62,6 +63,50 @@ impl ByValue for NoValues {
         let text = String::from_utf8_lossy(answer);
         let all: Vec<_> = text.split(' ').map(|one| one.parse().ok()).collect();
         (all.len() == keys).then_some(all)
+    }
+
+    fn trial(&self, id: TrialId, payload: &[Bytes]) -> Option<(Request, Keys)> {
+        let (text, mut keys) = (payload.concat(), Keys::new());
+        self.touched(payload, &mut keys);
+        let text = format!("try {id} {}", String::from_utf8_lossy(&text));
+        Some((Request { payload: Bytes::from(text), commands: 1 }, keys))
+    }
+
+    /// Replies and effects, as `a b|effects`.
+    fn tried(&self, id: TrialId, _: &[Bytes], answer: &Bytes) -> Tried {
+        let text = String::from_utf8_lossy(answer);
+        match (text.strip_prefix("-"), text.split_once('|')) {
+            (Some("OOM"), _) => Tried::Refused(Bytes::from_static(b"OOM")),
+            (Some(error), _) => {
+                let (number, text) = error.split_once(':').expect("a command's number");
+                Tried::Rejected(number.parse().expect("a number"), Bytes::copy_from_slice(text.as_bytes()))
+            }
+            (None, None) => Tried::Unclear,
+            (None, Some((replies, effects))) => {
+                let mut out = Replies::default();
+                let mut bytes = Vec::new();
+                for reply in replies.split(' ') {
+                    bytes.extend_from_slice(reply.as_bytes());
+                    out.ends.push(bytes.len() as u32);
+                }
+                out.bytes = bytes.into();
+                let payload = Bytes::from(format!("{effects};unmark {id};"));
+                Tried::Ran(Outcome { replies: out, payload, commands: 2, timed: vec![] })
+            }
+        }
+    }
+
+    fn adopt(&self, id: TrialId, _: &Keys, fetched: &Bytes) -> Option<Outcome> {
+        let payload = Bytes::from(format!("{};unmark {id};", String::from_utf8_lossy(fetched)));
+        Some(Outcome { replies: Replies::default(), payload, commands: 2, timed: vec![] })
+    }
+
+    fn settles(&self, payload: &[Bytes], id: TrialId) -> bool {
+        payload.concat().ends_with(format!("unmark {id};").as_bytes())
+    }
+
+    fn all_done(&self, replies: &Bytes) -> bool {
+        !replies.starts_with(b"-")
     }
 
     fn bucket(&self, key: &[u8]) -> u16 {
@@ -157,6 +202,7 @@ impl World {
             stamp: false,
             everything: false,
             grows: false,
+            leads: false,
             payload,
             buckets: Buckets::new(Arc::from([7u16]), 0..1),
             timed: Vec::new(),
@@ -193,6 +239,7 @@ impl World {
                 each.collect::<Vec<_>>().join("+")
             }
             Outgoing::Read { payload, .. } => format!("read {}", String::from_utf8_lossy(payload)),
+            Outgoing::Trial { payload, .. } => String::from_utf8_lossy(payload).into_owned(),
         };
         self.fx.sends.drain(..).map(|(i, outgoing)| (i, text(&outgoing))).collect()
     }

@@ -1,5 +1,6 @@
 //! The journal: hints, the log on disk, what is fed from there.
 
+use super::trial::{attach_marked, leads, mark, state, tell};
 use super::*;
 
 /// A group with a small memory and a journal, which has everything recorded that it was given.
@@ -97,6 +98,32 @@ fn a_replica_that_missed_more_than_the_memory_holds_is_fed_from_the_journal() {
         matches!(r.world.fx.records[..], [Record::Release(through)] if through > 5),
         "nobody is owed that"
     );
+}
+
+#[test]
+fn one_that_ran_a_trial_and_missed_more_than_memory_holds_is_fed_if_the_journal_carries_it() {
+    for (number, ends) in [(1, ReplicaState::InSync), (7, ReplicaState::Stale(StaleReason::TooFarBehind))] {
+        let mut r = Recorder::serving(Journaling::Hints);
+        let at = r.world.group.head();
+        leads(&mut r.world, 1, 1, "pop;");
+        tell(&mut r.world, 0, "$x|rem x");
+        r.world.step(Event::Disconnected { replica: 0 });
+        let both = |world: &mut World| (1..3).for_each(|replica| world.apply(replica, &["+OK", ":1"]));
+        both(&mut r.world);
+        for ticket in 2..=10 {
+            r.world.write(1, ticket);
+            both(&mut r.world);
+        }
+        r.record();
+        r.world.sent();
+        attach_marked(&mut r.world, 0, at, mark(number, "pop"));
+        r.record();
+        let fed: usize = r.world.sent().iter().map(|(_, text)| text.split('+').count()).sum();
+        if ends == ReplicaState::InSync {
+            r.world.step(Event::Applied { replica: 0, replies: vec![Replies::default(); fed] });
+        }
+        assert_eq!(state(&r.world, 0), ends);
+    }
 }
 
 #[test]
