@@ -79,7 +79,8 @@ impl Pending {
 
     /// Was anything queued that may change data?
     pub fn has_writes(&self) -> bool {
-        let writes = |item: &Item| item.command.flags.has(Flags::WRITE);
+        let scripted = |item: &Item| matches!(item.carry, Carry::Leads | Carry::Script(_));
+        let writes = |item: &Item| item.command.flags.has(Flags::WRITE) || scripted(item);
         self.queue.as_ref().is_some_and(|queue| queue.items.iter().any(writes))
     }
 

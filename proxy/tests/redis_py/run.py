@@ -27,7 +27,7 @@ TOOLS = [f"redis=={VERSION}", "pytest==8.4.2", "pytest-asyncio==1.2.0", "pytest-
 FILES = ["commands", "pipeline", "pubsub", "scripting", "lock", "connection_pool", "encoding", "monitor"]
 # What needs another kind of server.
 MARKS = "not onlycluster and not redismod and not ssl and not cp_integration and not replica and not multidb_integration"
-DEADLINE = 170
+DEADLINE = 300
 
 
 def free_ports(count):
@@ -102,17 +102,18 @@ def prepare(cache):
     return python
 
 
-def begin(python, cache, folder, port, protocol):
+def begin(python, cache, folder, port, protocol, names=None):
     """The tests in a process of their own, away from the package that they came in."""
     suite = folder / "suite"
-    suite.mkdir()
     source = cache / f"redis-{VERSION}"
-    (suite / "tests").symlink_to(source / "tests")
+    if not suite.exists():
+        suite.mkdir()
+        (suite / "tests").symlink_to(source / "tests")
     (suite / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n")
     url = f"redis://127.0.0.1:{port}/0"
-    args = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "-rfE", "--timeout", "60"]
+    args = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "-rfE", "--timeout", "100", "-o", "timeout_method=signal"]
     args += ["--redis-url", url, "--redis-mod-url", url, "--protocol", str(protocol), "-m", MARKS]
-    args += [f"tests/test_{name}.py" for name in FILES]
+    args += names or [f"tests/test_{name}.py" for name in FILES]
     with open(folder / "tests.log", "wb") as log:
         return subprocess.Popen(args, cwd=suite, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
@@ -124,12 +125,11 @@ def exceptions():
 
 
 def judge(protocol, log, allowed, used):
-    """Prints what failed and may not; how many of these there are."""
+    """Prints what failed and may not, and gives it."""
     text = log.read_text(errors="replace")
     summary = re.findall(r"^(?:\d+ (?:failed|passed|skipped|deselected|warnings?|errors?)(?:, )?)+.*$", text, re.M)
     if not summary:
-        print(f"protocol {protocol}: the tests did not end\n{text[-2000:]}")
-        return 1
+        sys.exit(f"protocol {protocol}: the tests did not end\n{text[-2000:]}")
     failed = {re.sub(r" - .*", "", line.split(" ", 1)[1]) for line in text.splitlines() if line.startswith(("FAILED ", "ERROR "))}
     wrong = []
     for name in sorted(failed):
@@ -139,7 +139,7 @@ def judge(protocol, log, allowed, used):
     print(f"protocol {protocol}: {summary[-1].strip(' =')}; {len(failed) - len(wrong)} of the failures are expected")
     for name in wrong:
         print(f"  not expected: {name}")
-    return len(wrong)
+    return wrong
 
 
 def main():
@@ -163,7 +163,12 @@ def main():
                     run.wait(timeout=max(1, end - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     print(f"protocol {protocol}: not done after {DEADLINE} s")
-                wrong += judge(protocol, place / "tests.log", exceptions(), used)
+                unexpected = judge(protocol, place / "tests.log", exceptions(), used)
+                if unexpected:
+                    # Some count milliseconds, and a loaded machine makes them fail: once more, alone.
+                    port = stands[protocol - 2].port
+                    begin(python, cache, place, port, protocol, unexpected).wait(timeout=DEADLINE)
+                    wrong += len(judge(protocol, place / "tests.log", exceptions(), used))
         finally:
             for _, _, run in runs:
                 run.kill()
