@@ -445,7 +445,7 @@ fn unknown_commands_leave_the_connection_open() {
         "HELLO 9",
         "HELLO x",
         "CLIENT REPLY MAYBE",
-        "CLIENT REPLY SKIP",
+        "CLIENT PAUSE x",
         "ASKING",
         "REPLICAOF a b",
         "SYNC",
