@@ -31,7 +31,7 @@ server r1 DBSIZE
 
 echo
 echo "# What is not carried is refused, not guessed."
-client SWAPDB 0 1
+client SAVE
 
 echo
 echo "# Where would a write go while r3 is down, and why?"

@@ -20,9 +20,16 @@ pub enum CoordinatorError {
 
 /// What a proxy asks of whoever keeps ownership.
 pub trait Coordinator {
-    /// A new epoch for a group, above `seen` and above every epoch given before. If somebody else owned the group
-    /// since, whose epoch was `seen`, the recorded in-sync set is no longer known.
-    fn acquire(&self, group: &str, seen: u64) -> impl Future<Output = Result<u64, CoordinatorError>>;
+    /// The name under which this coordinator's owners are known; always the same.
+    fn identity(&self) -> impl Future<Output = Result<String, CoordinatorError>>;
+    /// A new epoch for a group, above `seen` and above every epoch given before. If the greatest owner seen is
+    /// `foreign`, the recorded in-sync set is no longer known.
+    fn acquire(
+        &self,
+        group: &str,
+        seen: u64,
+        foreign: bool,
+    ) -> impl Future<Output = Result<u64, CoordinatorError>>;
     /// Records that the group has a log: from then on blank backends are not taken for new ones.
     fn served(&self, group: &str) -> impl Future<Output = Result<(), CoordinatorError>>;
     /// Records which replicas hold every acknowledged write, by name, for the owner of `epoch`. `false` when that is
@@ -61,6 +68,9 @@ impl LocalCoordinator {
         let table = "CREATE TABLE IF NOT EXISTS owner (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, \
                      served INTEGER NOT NULL DEFAULT 0, in_sync TEXT) STRICT";
         sqlx::query(table).execute(&pool).await.map_err(failed)?;
+        let table =
+            "CREATE TABLE IF NOT EXISTS identity (one INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT";
+        sqlx::query(table).execute(&pool).await.map_err(failed)?;
         // A database of the time before there were in-sync sets.
         let columns = "SELECT 1 FROM pragma_table_info('owner') WHERE name = 'in_sync'";
         if sqlx::query(columns).fetch_optional(&pool).await.map_err(failed)?.is_none() {
@@ -76,13 +86,20 @@ impl LocalCoordinator {
 }
 
 impl Coordinator for LocalCoordinator {
-    async fn acquire(&self, group: &str, seen: u64) -> Result<u64, CoordinatorError> {
+    async fn identity(&self) -> Result<String, CoordinatorError> {
+        let make = "INSERT INTO identity (one, name) VALUES (1, lower(hex(randomblob(8)))) \
+                    ON CONFLICT (one) DO UPDATE SET name = name RETURNING name";
+        let row = sqlx::query(make).fetch_one(&self.pool).await.map_err(self.failed())?;
+        Ok(row.get(0))
+    }
+
+    async fn acquire(&self, group: &str, seen: u64, foreign: bool) -> Result<u64, CoordinatorError> {
         let next = "INSERT INTO owner (name, epoch) VALUES (?1, ?2 + 1) \
                     ON CONFLICT (name) DO UPDATE SET epoch = max(owner.epoch, ?2) + 1, \
-                    in_sync = CASE WHEN ?2 > owner.epoch THEN NULL ELSE in_sync END RETURNING epoch";
+                    in_sync = CASE WHEN ?3 OR ?2 > owner.epoch THEN NULL ELSE in_sync END RETURNING epoch";
         let seen = i64::try_from(seen).unwrap_or(i64::MAX - 1);
-        let row =
-            sqlx::query(next).bind(group).bind(seen).fetch_one(&self.pool).await.map_err(self.failed())?;
+        let next = sqlx::query(next).bind(group).bind(seen).bind(foreign);
+        let row = next.fetch_one(&self.pool).await.map_err(self.failed())?;
         Ok(row.get::<i64, _>(0) as u64)
     }
 
@@ -127,30 +144,38 @@ mod tests {
     async fn epochs_only_grow_and_survive_a_restart() {
         let dir = tempfile::tempdir().expect("a folder");
         let first = LocalCoordinator::open(dir.path()).await.expect("opens");
-        assert_eq!(first.acquire("g", 0).await.expect("epoch"), 1);
-        assert_eq!(first.acquire("g", 0).await.expect("epoch"), 2);
-        assert_eq!(first.acquire("g", 40).await.expect("epoch"), 41);
+        assert_eq!(first.acquire("g", 0, false).await.expect("epoch"), 1);
+        assert_eq!(first.acquire("g", 0, false).await.expect("epoch"), 2);
+        assert_eq!(first.acquire("g", 40, false).await.expect("epoch"), 41);
         assert!(!first.has_served("g").await.expect("answer"));
         first.served("g").await.expect("recorded");
+        let name = first.identity().await.expect("a name");
         drop(first);
         let second = LocalCoordinator::open(dir.path()).await.expect("opens");
-        assert_eq!(second.acquire("g", 3).await.expect("epoch"), 42);
+        assert_eq!(second.identity().await.expect("a name"), name);
+        assert_eq!(second.acquire("g", 3, false).await.expect("epoch"), 42);
         assert!(second.has_served("g").await.expect("answer"));
-        assert_eq!(second.acquire("other", 0).await.expect("epoch"), 1);
+        assert_eq!(second.acquire("other", 0, false).await.expect("epoch"), 1);
     }
 
     #[tokio::test]
     async fn the_in_sync_set_is_known_until_somebody_else_owned_the_group() {
         let dir = tempfile::tempdir().expect("a folder");
         let coordinator = LocalCoordinator::open(dir.path()).await.expect("opens");
-        let epoch = coordinator.acquire("g", 0).await.expect("epoch");
+        let epoch = coordinator.acquire("g", 0, false).await.expect("epoch");
         assert_eq!(coordinator.in_sync("g").await.expect("answer"), None);
         let members = vec!["r1".to_string(), "r3".to_string()];
         assert!(coordinator.record_in_sync("g", epoch, &members).await.expect("recorded"));
         assert!(!coordinator.record_in_sync("g", epoch - 1, &[]).await.expect("answer"), "not the owner");
-        coordinator.acquire("g", epoch).await.expect("epoch");
-        assert_eq!(coordinator.in_sync("g").await.expect("answer"), Some(members));
-        coordinator.acquire("g", 40).await.expect("epoch");
+        coordinator.acquire("g", epoch, false).await.expect("epoch");
+        assert_eq!(coordinator.in_sync("g").await.expect("answer"), Some(members.clone()));
+        coordinator.acquire("g", 40, false).await.expect("epoch");
         assert_eq!(coordinator.in_sync("g").await.expect("answer"), None, "somebody had epoch 40");
+        let epoch = coordinator.acquire("g", 0, false).await.expect("epoch");
+        assert!(coordinator.record_in_sync("g", epoch, &members).await.expect("recorded"));
+        // Tried in vain, while somebody else took the very number that was tried.
+        let tried = coordinator.acquire("g", epoch, false).await.expect("epoch");
+        coordinator.acquire("g", tried, true).await.expect("epoch");
+        assert_eq!(coordinator.in_sync("g").await.expect("answer"), None, "it was another's epoch");
     }
 }

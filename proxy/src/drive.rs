@@ -346,6 +346,14 @@ impl Driver {
         }
     }
 
+    /// Sends a command to every attached server, beside the log. What they answer is not told.
+    pub fn have_all_do(&self, command: &Bytes) {
+        for link in &self.links {
+            link.aside(command.clone());
+            link.flush();
+        }
+    }
+
     fn answer(&mut self) {
         let answers = std::mem::take(&mut self.fx.answers);
         let count = self.mailboxes.len();

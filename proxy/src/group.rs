@@ -3,6 +3,7 @@
 
 use crate::backend::reseed::ReseedFacts;
 use crate::backend::scrub::ScrubDesk;
+use crate::listen::inspect::Inspection;
 use crate::listen::monitor::Watchers;
 use crate::listen::pubsub::Hub;
 use crate::listen::tracking::Tracker;
@@ -15,7 +16,7 @@ use quorate_core::plan::{Outcome, Table};
 use quorate_core::rule;
 use quorate_wire::command::Command;
 use quorate_wire::resp::Reserved;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A plan table and the numbers by which the sequencer knows its plans.
@@ -53,8 +54,7 @@ impl Missing {
     /// Is this command missing somewhere?
     #[inline]
     pub fn has(&self, command: &'static Command) -> bool {
-        let base = quorate_wire::command::all().as_ptr() as usize;
-        let index = (std::ptr::from_ref(command) as usize - base) / size_of::<Command>();
+        let index = command.index();
         self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 }
@@ -93,6 +93,8 @@ pub struct GroupShared {
     pub health: ArcSwap<Health>,
     /// Facts about each backend.
     pub facts: Vec<Mutex<BackendFacts>>,
+    /// By replica: tells its present run from others, once it is attached.
+    pub runs: Vec<AtomicU16>,
     /// Texts of scripts that its clients sent.
     pub scripts: Scripts,
     /// Backends run different versions.
@@ -109,6 +111,8 @@ pub struct GroupShared {
     pub watchers: Watchers,
     /// Who may cache its keys.
     pub tracker: Tracker,
+    /// What its clients may read and set of the proxy.
+    pub inspection: Inspection,
     /// How full its backends are.
     pub memory: Memory,
     /// Description of the policy in force: name and digest.

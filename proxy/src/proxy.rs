@@ -13,6 +13,7 @@ use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
 use crate::journal::JournalError;
 use crate::listen::Port;
+use crate::listen::inspect::Inspection;
 use crate::listen::monitor::Watchers;
 use crate::listen::pubsub::Hub;
 use crate::listen::registry::Registry;
@@ -208,10 +209,12 @@ impl Proxy {
             group: group.clone(),
             password: listener.password.clone(),
             limits,
+            cluster: listener.cluster.clone(),
+            tls: listener.tls.is_some(),
             max_clients: u64::from(listener.max_clients),
             clients: AtomicU64::new(0),
             output_limit: size(listener.output_limit),
-            idle_timeout: listener.idle_timeout,
+            idle_timeout_ms: AtomicU64::new(listener.idle_timeout.as_millis() as u64),
             complaints: Complaints::default(),
         });
         self.addresses.push((listener.name.clone(), socket.local_addr().map_err(failed)?));
@@ -256,6 +259,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         name: group.name.clone(),
         index,
         facts: replicas.iter().map(|_| Default::default()).collect(),
+        runs: replicas.iter().map(|_| Default::default()).collect(),
         memory: Memory::new(replicas.len(), group.memory_watermark),
         replicas,
         fewest_in_sync: (group.ack == config::Ack::InSync).then(|| group.fewest_in_sync()),
@@ -269,6 +273,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         hub: Hub::new(config.proxy.workers),
         watchers: Watchers::new(config.proxy.workers),
         tracker: Default::default(),
+        inspection: Inspection::new(config.proxy.workers),
         fenced: AtomicU64::new(0),
         counters,
         policy: std::sync::Mutex::new(policy.label()),
@@ -463,25 +468,48 @@ impl Ownership {
     async fn own(self, driver: Rc<RefCell<Driver>>, links: Vec<Rc<Link>>) {
         tokio::task::spawn_local(tick(driver.clone()));
         tokio::task::spawn_local(self.scrubber(&driver).run());
-        let id = format!("{:016x}", random());
+        let name = loop {
+            match self.coordinator.identity().await {
+                Ok(name) => break name,
+                Err(error) => tracing::error!(group = self.shared.name, "no name: {error}"),
+            }
+            sleep(PROBE_LIMIT).await;
+        };
+        let id = format!("{name}-{:016x}", random());
         let password = format!("{:016x}{:016x}", random(), random());
         let mut least = 0;
         loop {
-            let seen = self.survey(least).await;
-            let epoch = match self.coordinator.acquire(&self.shared.name, seen).await {
-                Ok(epoch) => epoch,
+            let seen = self.survey().await;
+            let foreign = !seen.id.starts_with(&name);
+            let epoch =
+                match self.coordinator.acquire(&self.shared.name, seen.epoch.max(least), foreign).await {
+                    Ok(epoch) => epoch,
+                    Err(error) => {
+                        tracing::error!(group = self.shared.name, "no epoch: {error}");
+                        sleep(PROBE_LIMIT).await;
+                        continue;
+                    }
+                };
+            let history = match self.coordinator.has_served(&self.shared.name).await {
+                Ok(history) => history,
                 Err(error) => {
-                    tracing::error!(group = self.shared.name, "no epoch: {error}");
+                    tracing::error!(
+                        group = self.shared.name,
+                        "cannot tell whether the group served: {error}"
+                    );
                     sleep(PROBE_LIMIT).await;
                     continue;
                 }
             };
-            let history = self.coordinator.has_served(&self.shared.name).await.unwrap_or(false);
             let Some(restored) = self.restored().await else {
                 sleep(PROBE_LIMIT).await;
                 continue;
             };
             let in_sync = self.in_sync().await;
+            if driver.borrow().group().phase() == Phase::Serving {
+                // What it waited for came after all, behind the newer owner's back.
+                return driver.borrow_mut().fenced(epoch);
+            }
             driver.borrow_mut().restart(epoch, Past { history, restored, in_sync });
             let recording = tokio::task::spawn_local(self.clone().record_in_sync(driver.clone(), epoch));
             let learning = tokio::task::spawn_local(self.deadlines(&driver).run());
@@ -613,8 +641,8 @@ impl Ownership {
         }
     }
 
-    /// The greatest epoch in sight, once enough backends are in reach to take the group over.
-    async fn survey(&self, least: u64) -> u64 {
+    /// The greatest owner in sight, once enough backends are in reach to take the group over.
+    async fn survey(&self) -> Owner {
         let group = &self.config.groups[self.group];
         let by_set = match (group.ack, self.in_sync().await) {
             (config::Ack::Quorum, _) => None,
@@ -630,7 +658,7 @@ impl Ownership {
             for (replica, backend) in self.config.replicas(group).enumerate() {
                 let (backend, shared) = (backend.clone(), self.shared.clone());
                 probes.spawn_local(async move {
-                    let probe = timeout(PROBE_LIMIT, attach::greatest_epoch(&backend, &shared)).await;
+                    let probe = timeout(PROBE_LIMIT, attach::greatest_owner(&backend, &shared)).await;
                     let epoch = probe.unwrap_or_else(|_| Err("it did not answer in time".into()));
                     if let Err(problem) = &epoch {
                         shared.note(replica, |facts| {
@@ -649,7 +677,7 @@ impl Ownership {
                 });
             }
             let mut reached: Mask = 0;
-            let mut greatest = least;
+            let mut greatest = Owner::default();
             while let Some(Ok((replica, epoch))) = probes.join_next().await {
                 if let Ok(epoch) = epoch {
                     reached |= 1 << replica;
@@ -676,15 +704,15 @@ impl Ownership {
             };
             match phase {
                 Phase::Fenced { .. } => return None,
-                Phase::Serving if !marked => {
-                    marked = true;
-                    if let Err(error) = self.coordinator.served(&self.shared.name).await {
+                Phase::Serving if !marked => match self.coordinator.served(&self.shared.name).await {
+                    Ok(()) => marked = true,
+                    Err(error) => {
                         tracing::error!(
                             group = self.shared.name,
                             "cannot record that the group serves: {error}"
                         );
                     }
-                }
+                },
                 _ => {}
             }
             match (superseded, phase) {

@@ -7,6 +7,7 @@ use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
 use crate::listen::Port;
 use crate::listen::burst::Outbox;
+use crate::listen::cursor;
 use crate::listen::filter::{self, Facts, Shape};
 use crate::listen::pubsub::{Local, Message};
 use crate::listen::registry::{Client, Registry};
@@ -84,6 +85,8 @@ pub enum Mail {
     Redirected(Reader, Option<Bytes>),
     /// News of the journal of a group that the receiver owns.
     Journal(usize, News),
+    /// A command for every attached server of a group that the receiver owns, beside the log.
+    HaveAllDo(usize, Bytes),
     /// Take nothing new; close each client when it is quiet.
     Drain,
 }
@@ -219,6 +222,11 @@ impl Worker {
         assert!(fresh, "a group has one sequencer for the life of the worker");
     }
 
+    /// Who numbers a group's writes, once that is known.
+    pub fn sequencer(&self, group: usize) -> Option<&Sequencer> {
+        self.groups[group].sequencer.get()
+    }
+
     /// Reads the clock for the requests that follow.
     #[inline]
     pub fn tick(&self) {
@@ -307,6 +315,7 @@ impl Worker {
                         driver.borrow_mut().journal(news);
                     }
                 }
+                Mail::HaveAllDo(group, command) => self.have_all_do(group, command),
                 Mail::Drain => self.drain(),
             }
         }
@@ -403,8 +412,13 @@ impl Worker {
             }
             let since =
                 s.fill(answer.ticket, |shape| self.reply_bytes(shared, answer.reply, answer.commands, shape));
-            if let Some(since) = since {
-                self.counters.answered(now_us.saturating_sub(since));
+            if let Some((since, brief)) = since {
+                let us = now_us.saturating_sub(since);
+                self.counters.answered(us);
+                let slow = &shared.inspection.slow;
+                if let Some(brief) = brief.filter(|_| slow.is_slow(us)) {
+                    slow.enter(self.unix_ms() / 1000, us, brief, &s.client);
+                }
                 if s.mark() {
                     due.push(session.clone());
                 }
@@ -420,10 +434,22 @@ impl Worker {
                 let facts = Facts { unix_ms: self.unix_ms(), hub: &shared.hub };
                 return filter::apply(shape, bytes, facts);
             }
+            Reply::DoneBy(replica, bytes) => {
+                let run = shared.runs.get(replica).map(|run| (replica, run.load(Ordering::Relaxed)));
+                return match shape {
+                    Shape::Page { keys } => cursor::page(*keys, bytes, run),
+                    shape => filter::apply(shape, bytes, Facts { unix_ms: self.unix_ms(), hub: &shared.hub }),
+                };
+            }
+            Reply::Changed if *shape == Shape::Nothing => return Bytes::new(),
             Reply::Changed => return filter::changed(shape),
             Reply::Refused(cause) => (cause, false),
             Reply::Unknown(cause) => (cause, true),
         };
+        if *shape == Shape::Nothing {
+            self.counters.failed(unknown, u64::from(commands));
+            return Bytes::new();
+        }
         let lines = if *shape == Shape::AsIs { commands } else { 1 };
         self.counters.failed(unknown, u64::from(lines));
         let text = shared.explain(&cause, unknown);
@@ -462,7 +488,7 @@ impl Worker {
                 session::flush(self, &session);
             }
             let s = session.borrow();
-            let limit = s.port.idle_timeout.as_millis() as u64;
+            let limit = s.port.idle_timeout_ms.load(Ordering::Relaxed);
             let idle = now_ms.saturating_sub(s.client.active_ms.load(Ordering::Relaxed));
             // Whoever listens or watches may be silent.
             if limit > 0 && idle > limit && s.is_quiet() && s.own.is_empty() && !s.watches {

@@ -358,8 +358,12 @@ fn events_come_from_another_replica_when_theirs_is_lost() {
 #[test]
 fn a_subscriber_that_does_not_read_is_closed_without_harm_to_others() {
     let cluster = Cluster::start(Setup::new(Kind::Redis, 3).listen("output-limit = \"1MiB\""));
-    let (mut slow, mut quick) = (subscriber(&cluster, "SUBSCRIBE c"), subscriber(&cluster, "SUBSCRIBE c"));
+    let mut quick = subscriber(&cluster, "SUBSCRIBE c");
     let mut publisher = cluster.client();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", cluster.proxy.pid())).expect("its files").count();
+    let before = open();
+    let mut slow = subscriber(&cluster, "SUBSCRIBE c");
+    wait_until("it is one more", LONG, || open() > before);
     let large = "x".repeat(100_000);
     let mut published = 0;
     wait_until("the slow one is closed", LONG, || {
@@ -369,6 +373,8 @@ fn a_subscriber_that_does_not_read_is_closed_without_harm_to_others() {
         cluster.proxy.metric("quorate_pubsub_slow_closed_total") == 1.0
     });
     wait_until("one is left", LONG, || publisher.ok("PUBSUB NUMSUB c").items[1].number() == 1);
+    // Though it still does not read: what it was owed is kept no longer.
+    wait_until("its connection is gone", LONG, || open() <= before);
     assert!(slow.is_closed());
     assert_eq!(publisher.ok("PUBLISH c end").number(), 1);
     assert_eq!(next(&mut quick), "end", "after {published}");

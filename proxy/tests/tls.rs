@@ -17,6 +17,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 /// Authorities, and certificates of a server, a client and a stranger, in files.
@@ -213,6 +214,30 @@ fn clients_speak_tls_and_plain_text_is_told_so() {
     ] {
         assert!(metrics.contains(line), "{line} in\n{metrics}");
     }
+}
+
+#[test]
+fn who_sends_without_end_does_not_keep_the_thread_for_itself() {
+    let papers = Papers::new();
+    let mut setup = Setup::new(Kind::Redis, 1).listen(&papers.listen(""));
+    setup.rest = "[proxy]\nworkers = 1\n".into();
+    let cluster = Cluster::start(setup);
+    let port = cluster.proxy.port;
+    let mut neighbour = ping(port, &papers.usual()).expect("TLS");
+    let stop = Arc::new(AtomicBool::new(false));
+    let flood = {
+        let (stop, mut stream) = (stop.clone(), ping(port, &papers.usual()).expect("TLS"));
+        // Lines that say nothing get no answer, so nothing holds up who sends them.
+        let nothing = b"\r\n".repeat(1 << 18);
+        std::thread::spawn(
+            move || while !stop.load(Ordering::Relaxed) && stream.write_all(&nothing).is_ok() {},
+        )
+    };
+    for round in 0..50 {
+        say(&mut neighbour, "PING", "+PONG\r\n").unwrap_or_else(|e| panic!("round {round}: {e}"));
+    }
+    stop.store(true, Ordering::Relaxed);
+    flood.join().expect("it ran");
 }
 
 #[test]

@@ -129,9 +129,8 @@ fn what_the_proxy_does_not_carry_spoils_a_transaction() {
     client.ok("HELLO 3");
     for (line, error) in [
         ("GET __quorate:{g}:pos", "NOPERM"),
-        ("SWAPDB 0 1", "is not carried"),
         ("HELLO 2", "cannot change the protocol"),
-        ("CONFIG GET x", "is not carried"),
+        ("ACL SETUSER x", "is not carried"),
     ] {
         client.ok("MULTI");
         assert_eq!(client.ok("SET spoilt 1").string(), "QUEUED");

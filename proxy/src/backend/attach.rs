@@ -15,11 +15,11 @@ use std::collections::{BTreeMap, HashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Who owns a group: ranks by epoch, then by the random id that breaks ties.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Owner {
     /// Number of the ownership.
     pub epoch: u64,
-    /// Random, per process.
+    /// The name of its state folder, and a random number of its process.
     pub id: String,
 }
 
@@ -30,6 +30,12 @@ impl Owner {
 
     pub(super) fn user(&self, group: &str) -> String {
         format!("{}{}:{}", Self::user_prefix(group), self.epoch, self.id)
+    }
+
+    /// Was somebody else there first? Two who took the same number both begin again, so that neither
+    /// mistakes the other's ownership for its own later.
+    fn yields_to(&self, other: &Owner) -> bool {
+        other.epoch > self.epoch || (other.epoch == self.epoch && other.id != self.id)
     }
 
     fn parse(text: &str) -> Option<Owner> {
@@ -95,8 +101,8 @@ pub struct Data {
     pub digest: u64,
 }
 
-/// The greatest epoch that this backend has seen, in its position, its fence or its users.
-pub async fn greatest_epoch(backend: &Backend, group: &GroupShared) -> Result<u64, String> {
+/// The greatest owner that this backend has seen, by its fence, its users or its position, which tells no name.
+pub async fn greatest_owner(backend: &Backend, group: &GroupShared) -> Result<Owner, String> {
     let mut call = Call::open(backend).await?;
     let keys = &group.reserved;
     let answers = call
@@ -112,9 +118,9 @@ pub async fn greatest_epoch(backend: &Backend, group: &GroupShared) -> Result<u6
         return Err(permissions(&error));
     }
     let position = answers[0].text().and_then(|t| t.parse::<Position>().ok()).map_or(0, |p| p.epoch);
-    let fence = answers[1].text().and_then(Owner::parse).map_or(0, |owner| owner.epoch);
-    let users = owners(&answers[2], &group.name).map(|owner| owner.epoch).max().unwrap_or(0);
-    Ok(position.max(fence).max(users))
+    let fence = answers[1].text().and_then(Owner::parse);
+    let nameless = Owner { epoch: position, id: String::new() };
+    Ok(owners(&answers[2], &group.name).chain(fence).chain([nameless]).max().unwrap_or_default())
 }
 
 /// Checks a backend without changing anything on it; what it is.
@@ -297,7 +303,7 @@ pub(super) async fn fence(
         let users: Vec<Owner> = owners(&seen[2], &group.name).collect();
         let fenced = seen[1].text().and_then(Owner::parse);
         let position = seen[3].text().and_then(|t| t.parse::<Position>().ok()).map_or(0, |p| p.epoch);
-        if let Some(newer) = users.iter().chain(&fenced).filter(|other| *other > owner).max() {
+        if let Some(newer) = users.iter().chain(&fenced).filter(|other| owner.yields_to(other)).max() {
             return Err(AttachError::Fenced(newer.epoch));
         }
         if position > owner.epoch {

@@ -209,7 +209,7 @@ impl Link {
         if !self.is_open() {
             return;
         }
-        self.speak(entries.iter().find(|e| !e.is_empty()).map_or(2, |e| e.dialect));
+        self.speak(dialect_of(&entries));
         self.outgoing.borrow_mut().extend(image);
         self.expected.borrow_mut().push_back(Expect::Transaction { reader, entries, rejected: vec![] });
         self.set_patience(0);
@@ -383,6 +383,7 @@ impl Link {
             return events.push(Event::Refused { replica: self.replica, error });
         };
         let reader = self.framer.script_reader(&entries);
+        self.speak(dialect_of(&entries));
         self.outgoing.borrow_mut().extend(image);
         self.expected.borrow_mut().push_back(Expect::Transaction { reader, entries, rejected: vec![] });
         self.flush();
@@ -417,6 +418,7 @@ impl Link {
             commands.into_iter().enumerate().filter(|(n, _)| !is_rejected(*n)).map(|(_, c)| c).collect();
         let image = self.framer.frame_commands(&entries, &kept);
         let reader = self.framer.reader_of(&entries, kept.len() as u32);
+        self.speak(dialect_of(&entries));
         self.outgoing.borrow_mut().extend(image);
         self.expected.borrow_mut().push_back(Expect::Transaction { reader, entries, rejected: more });
         self.flush();
@@ -427,6 +429,11 @@ impl Link {
 /// The error that a server gives when it is over its limit.
 pub(crate) fn is_oom(error: &[u8]) -> bool {
     error.starts_with(b"OOM ")
+}
+
+/// The protocol version of the replies to these entries.
+fn dialect_of(entries: &[Arc<Entry>]) -> u8 {
+    entries.iter().find(|entry| !entry.is_empty()).map_or(2, |entry| entry.dialect)
 }
 
 /// The single commands of the entries.

@@ -30,6 +30,10 @@ impl Rewrite {
     /// Takes in what the server told of itself, and whether it refused writes for its file's sake. True: it is to be
     /// asked for a rewrite now.
     fn told(&mut self, unwritten: bool, info: &BTreeMap<String, String>, now: Instant) -> bool {
+        // A busy server tells nothing.
+        if !info.contains_key("aof_enabled") {
+            return false;
+        }
         let is = |key: &str, value: &str| info.get(key).is_some_and(|found| found == value);
         let failing = is("aof_last_write_status", "err");
         if failing || unwritten {

@@ -71,6 +71,9 @@ pub struct Listener {
     pub tls: Option<ListenTls>,
     /// What clients must send with AUTH; `None` lets everyone in.
     pub password: Option<Secret>,
+    /// Looks like a cluster of one node, which clients find here; `None` for no cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Address>,
     /// The most clients at the same time.
     pub max_clients: u32,
     /// Largest single argument of a request, in bytes.
@@ -96,6 +99,7 @@ impl Listener {
             group: group.into(),
             tls: None,
             password: None,
+            cluster: None,
             max_clients: 10_000,
             max_request: 512 << 20,
             max_command: 1 << 30,

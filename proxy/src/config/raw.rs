@@ -78,6 +78,8 @@ pub(super) struct RawListen {
     pub tls: Option<At<RawListenTls>>,
     /// What clients must send with AUTH; everyone is let in without it.
     pub password: Option<At<RawSecret>>,
+    /// Look like a cluster of one node, for clients that know no other way; as host:port, where they find it.
+    pub cluster: Option<At<String>>,
     /// The most clients at the same time.
     #[schemars(extend("default" = 10000))]
     pub max_clients: Option<At<i64>>,

@@ -81,7 +81,7 @@ impl Worker {
         let late = Later { kind, buckets, block: Arc::new(block) };
         let latest = if waits == Waits::Stream { command::latest(command, args) } else { Vec::new() };
         if !latest.is_empty() {
-            return self.find_latest(s, args, &latest, late);
+            return self.find_latest(s, (command, args), &latest, late);
         }
         let payload = match waits {
             Waits::Stream | Waits::StreamGroup => command::at_once(command, args, &[]),
@@ -89,6 +89,7 @@ impl Worker {
         };
         let ticket = s.wait(self.now_us(), Shape::AsIs);
         s.park(ticket);
+        self.follow(s, command, args, ticket);
         self.begin_waiting(s, ticket, late, payload);
     }
 
@@ -101,7 +102,13 @@ impl Worker {
     }
 
     /// Asks for the ids that are the last ones now; the wait begins when they are known.
-    fn find_latest(&self, s: &mut Session, args: Args, latest: &[(usize, usize)], late: Later) {
+    fn find_latest(
+        &self,
+        s: &mut Session,
+        (command, args): (&'static Command, Args),
+        latest: &[(usize, usize)],
+        late: Later,
+    ) {
         let mut questions = BytesMut::new();
         for (_, key) in latest {
             questions.extend_from_slice(&encode::command_bytes(&[b"XINFO", b"STREAM", &args[*key]]));
@@ -112,6 +119,7 @@ impl Worker {
         let places = latest.iter().map(|(at, _)| *at).collect();
         let ticket = s.wait(self.now_us(), Shape::Latest(Box::new(Latest { words, places, late })));
         s.park(ticket);
+        self.follow(s, command, args, ticket);
         let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
         buckets.into_iter().for_each(|bucket| outbox.bucket(bucket));
         let count = latest.len() as u32;

@@ -82,6 +82,7 @@ impl Outbox {
     /// The command that was about to be added is not: its keys do not count.
     pub fn drop_keys(&mut self) {
         self.timed.clear();
+        self.buckets.truncate(self.drafts.last().map_or(0, |draft| draft.buckets.1 as usize));
     }
 
     /// Adds a command to the burst `ticket` if that is still the last one and of the same kind.

@@ -1,6 +1,8 @@
 //! Replies that would show the reserved keys, and the one that speaks of the server itself.
 
 use super::blocking::Latest;
+use super::cursor;
+use super::inspect::{self, InfoParts};
 use super::pubsub::Hub;
 use crate::backend::link::EXECABORT;
 use bytes::{Bytes, BytesMut};
@@ -30,7 +32,21 @@ pub enum Shape {
     /// The array that answers EXEC.
     Exec(Box<Exec>),
     /// `INFO`: lines of ours replace the server's where the proxy is what the client talks to.
-    Info(Box<str>),
+    Info(Box<InfoParts>),
+    /// `CONFIG GET`: some settings of the server are shown, and these of ours.
+    Settings(Vec<(&'static str, String)>),
+    /// A page of a scan, whose cursor belongs to the replica that gave it; may hold keys.
+    Page {
+        /// It does.
+        keys: bool,
+    },
+    /// One of many keys that is not reserved; null in this protocol version when all are.
+    AnyKey {
+        /// Protocol version.
+        dialect: u8,
+    },
+    /// The client wants no reply.
+    Nothing,
 }
 
 /// The array that answers EXEC.
@@ -135,29 +151,36 @@ pub struct Facts<'a> {
 pub fn apply(shape: &Shape, reply: Bytes, facts: Facts) -> Bytes {
     let changed = match shape {
         // The session goes on by itself when the last ids are known; what else comes is an error.
-        Shape::AsIs | Shape::Hide(Filter::None) | Shape::Latest(_) => None,
+        Shape::AsIs
+        | Shape::Latest(_)
+        | Shape::Hide(Filter::None | Filter::RandomKey | Filter::Config | Filter::Cursor) => None,
         Shape::Hide(Filter::Keys) => keys(&reply),
         Shape::Hide(Filter::Scan) => scan(&reply),
         Shape::Hide(Filter::DbSize) => dbsize(&reply),
-        Shape::Hide(Filter::RandomKey) => random_key(&reply),
+        Shape::AnyKey { dialect } => random_key(&reply, *dialect),
         Shape::Published { sharded, channel } => reply
             .starts_with(b":")
             .then(|| Bytes::from(format!(":{}\r\n", facts.hub.reach(*sharded, channel).0))),
         Shape::Deadline(kind) => Some(expiry::time_left(*kind, &reply, facts.unix_ms)),
-        Shape::Info(own) => info(&reply, own),
+        Shape::Info(own) => inspect::apply_info(&reply, own),
+        Shape::Settings(own) => inspect::apply_settings(&reply, own),
+        // Whose it is, is not known: the next page begins anew.
+        Shape::Page { keys } => Some(cursor::page(*keys, reply.clone(), None)),
+        Shape::Nothing => Some(Bytes::new()),
         Shape::Exec(exec) => Some(exec.assemble(&reply, facts)),
     };
     match changed {
         Some(bytes) => bytes,
         // A burst of several commands must still end as one reply.
-        None if *shape == Shape::Hide(Filter::DbSize) || *shape == Shape::Hide(Filter::RandomKey) => {
+        None if matches!(shape, Shape::Info(_) | Shape::AnyKey { .. } | Shape::Hide(Filter::DbSize)) => {
             first(&reply)
         }
         None => reply,
     }
 }
 
-fn first(reply: &Bytes) -> Bytes {
+/// The first of several replies.
+pub(super) fn first(reply: &Bytes) -> Bytes {
     match Scanner::default().next(reply) {
         Ok(Some(len)) => reply.slice(..len),
         _ => reply.clone(),
@@ -165,13 +188,14 @@ fn first(reply: &Bytes) -> Bytes {
 }
 
 /// A line `*3` or `$5` or `:7` at the start: its number and its length.
-fn line(reply: &[u8], kind: u8) -> Option<(i64, usize)> {
+pub(super) fn line(reply: &[u8], kind: u8) -> Option<(i64, usize)> {
     let end = reply.iter().position(|b| *b == b'\n')?;
     let text = std::str::from_utf8(reply.get(1..end.checked_sub(1)?)?).ok()?;
     (reply.first() == Some(&kind)).then_some((text.parse().ok()?, end + 1))
 }
 
-fn bulk(reply: &[u8]) -> Option<(&[u8], usize)> {
+/// A bulk string at the start, and its length with its head.
+pub(super) fn bulk(reply: &[u8]) -> Option<(&[u8], usize)> {
     let (len, start) = line(reply, b'$')?;
     let len = usize::try_from(len).ok()?;
     Some((reply.get(start..start + len)?, start + len + 2))
@@ -198,7 +222,8 @@ fn keys(reply: &[u8]) -> Option<Bytes> {
     Some(out.freeze())
 }
 
-fn scan(reply: &[u8]) -> Option<Bytes> {
+/// A page of `SCAN` without reserved keys.
+pub(super) fn scan(reply: &[u8]) -> Option<Bytes> {
     let (2, start) = line(reply, b'*')? else { return None };
     let (_, len) = bulk(&reply[start..])?;
     let mut out = BytesMut::with_capacity(reply.len());
@@ -215,7 +240,7 @@ fn dbsize(reply: &[u8]) -> Option<Bytes> {
 }
 
 /// The first of many `RANDOMKEY` replies that is not reserved; null when all are.
-fn random_key(reply: &Bytes) -> Option<Bytes> {
+fn random_key(reply: &Bytes, dialect: u8) -> Option<Bytes> {
     let mut at = 0;
     let mut null = None;
     while at < reply.len() {
@@ -228,35 +253,7 @@ fn random_key(reply: &Bytes) -> Option<Bytes> {
         }
         at += len;
     }
-    Some(null.unwrap_or_else(|| Bytes::from_static(b"$-1\r\n")))
-}
-
-/// Replaces the values of lines that both have, and adds the rest as a section of its own.
-fn info(reply: &[u8], own: &str) -> Option<Bytes> {
-    let verbatim = reply.first() == Some(&b'=');
-    let (len, start) = line(reply, if verbatim { b'=' } else { b'$' })?;
-    let skip = if verbatim { 4 } else { 0 };
-    let text = std::str::from_utf8(reply.get(start + skip..start + usize::try_from(len).ok()?)?).ok()?;
-    let mut lines: Vec<&str> = text.split("\r\n").collect();
-    let mut added = Vec::new();
-    for ours in own.lines() {
-        let key = ours.split_once(':').map_or(ours, |(key, _)| key);
-        let same = |theirs: &&mut &str| theirs.split_once(':').is_some_and(|(name, _)| name == key);
-        match lines.iter_mut().find(same) {
-            Some(theirs) => *theirs = ours,
-            None => added.push(ours),
-        }
-    }
-    let mut body = lines.join("\r\n");
-    if !added.is_empty() {
-        body.push_str(&format!("\r\n# Quorate\r\n{}\r\n", added.join("\r\n")));
-    }
-    let mut out = BytesMut::with_capacity(body.len() + 32);
-    encode::header(reply[0], body.len() + skip, &mut out);
-    out.extend_from_slice(if verbatim { b"txt:" } else { b"" });
-    out.extend_from_slice(body.as_bytes());
-    out.extend_from_slice(b"\r\n");
-    Some(out.freeze())
+    Some(null.unwrap_or_else(|| Bytes::from_static(if dialect == 3 { b"_\r\n" } else { b"$-1\r\n" })))
 }
 
 #[cfg(test)]
@@ -278,8 +275,14 @@ mod tests {
         assert_eq!(hide(Filter::Keys, array), "*1 $1 a ");
         assert_eq!(hide(Filter::Scan, &format!("*2\r\n$1\r\n7\r\n{array}")), "*2 $1 7 *1 $1 a ");
         assert_eq!(hide(Filter::DbSize, ":7\r\n:4\r\n"), ":3 ");
-        assert_eq!(hide(Filter::RandomKey, "$11\r\n__quorate:x\r\n$1\r\nb\r\n$-1\r\n"), "$1 b ");
-        assert_eq!(hide(Filter::RandomKey, "$11\r\n__quorate:x\r\n$11\r\n__quorate:y\r\n"), "$-1 ");
+        let any = |dialect: u8, reply: &'static str| {
+            let hub = Hub::new(1);
+            apply(&Shape::AnyKey { dialect }, Bytes::from(reply), facts(&hub))
+        };
+        assert_eq!(any(2, "$11\r\n__quorate:x\r\n$1\r\nb\r\n$-1\r\n"), "$1\r\nb\r\n");
+        assert_eq!(any(2, "$11\r\n__quorate:x\r\n$11\r\n__quorate:y\r\n"), "$-1\r\n");
+        assert_eq!(any(3, "$11\r\n__quorate:x\r\n"), "_\r\n");
+        assert_eq!(any(3, "-LOADING x\r\n-LOADING x\r\n"), "-LOADING x\r\n");
     }
 
     #[test]
@@ -313,15 +316,5 @@ mod tests {
         assert_eq!(exec(vec![Part::Replies(2)], 2, rejected), "-EXECABORT no ");
         let other = "-EXECABORT no\r\n+OK\r\n";
         assert_eq!(exec(vec![Part::Replies(2)], 2, other), "*2 -EXECABORT no +OK ");
-    }
-
-    #[test]
-    fn info_speaks_of_the_proxy() {
-        let own = "tcp_port:1\nquorate_group:g";
-        let reply = Bytes::from_static(b"$38\r\n# Server\r\ntcp_port:6379\r\nuptime:12345\r\n\r\n");
-        let text = apply(&Shape::Info(own.into()), reply, facts(&Hub::new(1)));
-        let text = String::from_utf8_lossy(&text).into_owned();
-        assert!(text.contains("tcp_port:1\r\nuptime:12345"), "{text}");
-        assert!(text.contains("# Quorate\r\nquorate_group:g"), "{text}");
     }
 }

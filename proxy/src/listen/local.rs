@@ -1,8 +1,9 @@
 //! Commands that the proxy answers itself: the connection's own business.
 
-use super::pubsub::{self, Kind};
+use super::inspect;
+use super::pubsub;
 use super::registry::Client;
-use super::session::Session;
+use super::session::{Session, Speaks};
 use super::tracking;
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
@@ -25,6 +26,7 @@ pub fn answer(worker: &Worker, s: &mut Session, what: Local, command: &Command, 
         Local::Select => match args.get(1) {
             Some(b"0") => ok(s, "+OK\r\n"),
             Some(other) if number(other).is_none() => s.error("ERR value is not an integer or out of range"),
+            _ if s.port.cluster.is_some() => s.error("ERR SELECT is not allowed in cluster mode"),
             _ => s.error("ERR DB index is out of range"),
         },
         Local::Client => client(worker, s, args),
@@ -45,6 +47,7 @@ pub fn answer(worker: &Worker, s: &mut Session, what: Local, command: &Command, 
         }
         // Answered by a replica; see `request`.
         Local::Command | Local::Info => s.error("ERR internal error: this command is for a replica"),
+        other => inspect::answer(worker, s, other, command, args),
     }
 }
 
@@ -59,7 +62,7 @@ fn bulk(s: &mut Session, text: &[u8]) {
 }
 
 /// Text that may hold several lines: verbatim in RESP3.
-fn text(s: &mut Session, body: &str) {
+pub(super) fn text(s: &mut Session, body: &str) {
     if s.dialect == 2 {
         return bulk(s, body.as_bytes());
     }
@@ -170,7 +173,7 @@ fn set_dialect(s: &mut Session, dialect: u8) {
 }
 
 fn greet(s: &mut Session) {
-    let version = server_version(s);
+    let (version, mode) = (server_version(s), inspect::mode(s));
     let mut out = BytesMut::new();
     encode::header(if s.dialect == 3 { b'%' } else { b'*' }, if s.dialect == 3 { 7 } else { 14 }, &mut out);
     let mut pair = |key: &str, value: &dyn Fn(&mut BytesMut)| {
@@ -181,7 +184,7 @@ fn greet(s: &mut Session) {
     pair("version", &|out| encode::bulk(version.as_bytes(), out));
     pair("proto", &|out| encode::header(b':', usize::from(s.dialect), out));
     pair("id", &|out| encode::header(b':', s.client.id as usize, out));
-    pair("mode", &|out| encode::bulk(b"standalone", out));
+    pair("mode", &|out| encode::bulk(mode.as_bytes(), out));
     pair("role", &|out| encode::bulk(b"master", out));
     pair("modules", &|out| encode::header(b'*', 0, out));
     // Messages speak the new dialect, and so must not come before this.
@@ -200,6 +203,7 @@ fn reset(worker: &Worker, s: &mut Session) {
     worker.untrack(s);
     worker.unwatch(s);
     set_dialect(s, 2);
+    s.speaks(Speaks::Always);
     s.trusted = s.port.password.is_none();
     s.transaction = Default::default();
     set_names(&s.client, |names| names.name.clear());
@@ -246,6 +250,10 @@ fn client(worker: &Worker, s: &mut Session, args: Args) {
         }
         b"list" => list(worker, s, args, now_ms),
         b"kill" => kill(worker, s, args),
+        b"pause" => inspect::pause(worker, s, args),
+        b"unpause" => inspect::unpause(s),
+        b"reply" => reply(s, &args[2]),
+        b"capa" => ok(s, "+OK\r\n"),
         b"unblock" => worker.client_unblock(s, args),
         b"no-evict" | b"no-touch" => match args.get(2) {
             Some(value) if is(value, "on") || is(value, "off") => ok(s, "+OK\r\n"),
@@ -262,6 +270,20 @@ fn client(worker: &Worker, s: &mut Session, args: Args) {
             let name = [b"CLIENT ", sub].concat();
             s.error(&quorate_wire::command::Refusal::Admin.message(&name));
         }
+    }
+}
+
+/// `CLIENT REPLY ON|OFF|SKIP`.
+fn reply(s: &mut Session, how: &[u8]) {
+    if is(how, "on") {
+        s.speaks(Speaks::Always);
+        ok(s, "+OK\r\n");
+    } else if is(how, "off") {
+        s.speaks(Speaks::Never);
+    } else if is(how, "skip") {
+        s.speaks(Speaks::NotNext);
+    } else {
+        s.error("ERR syntax error");
     }
 }
 
@@ -363,30 +385,4 @@ fn kill_one(s: &mut Session, victim: &Client) {
     } else {
         victim.kill();
     }
-}
-
-/// Lines of INFO that speak of the proxy instead of the replica that answers.
-pub fn info_lines(worker: &Worker, s: &Session) -> String {
-    let group = &s.port.group;
-    let health = group.health.load();
-    let in_sync =
-        health.replicas.iter().filter(|r| r.state == quorate_core::ordered::ReplicaState::InSync).count();
-    format!(
-        "process_id:{}\ntcp_port:{}\nconnected_clients:{}\nuptime_in_seconds:{}\nrole:master\nconnected_slaves:0\n\
-         config_file:\nexecutable:quorate\nquorate_version:{}\nquorate_group:{}\nquorate_epoch:{}\nquorate_replicas:{}\n\
-         pubsub_channels:{}\npubsub_patterns:{}\ntracking_clients:{}\nquorate_replicas_in_sync:{in_sync}\nquorate_log_head:{}\nquorate_log_committed:{}",
-        std::process::id(),
-        s.client.local.port(),
-        worker.registry.len(),
-        worker.clock.now_us() / 1_000_000,
-        env!("CARGO_PKG_VERSION"),
-        group.name,
-        health.epoch,
-        group.replicas.len(),
-        group.hub.len(Kind::Channel),
-        group.hub.len(Kind::Pattern),
-        group.tracker.clients(),
-        health.head,
-        health.committed,
-    )
 }

@@ -4,7 +4,9 @@
 
 pub mod blocking;
 pub mod burst;
+pub mod cursor;
 pub mod filter;
+pub mod inspect;
 pub mod local;
 pub mod monitor;
 pub mod output;
@@ -16,13 +18,12 @@ pub mod session;
 pub mod tracking;
 pub mod transaction;
 
-use crate::config::Secret;
+use crate::config::{Address, Secret};
 use crate::group::GroupShared;
 use crate::tls::Complaints;
 use quorate_wire::resp::Limits;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 /// One listener, seen from any thread.
 #[derive(Debug)]
@@ -35,14 +36,18 @@ pub struct Port {
     pub password: Option<Secret>,
     /// What one request may hold.
     pub limits: Limits,
+    /// Where clients that want a cluster are told to connect; without it there is none.
+    pub cluster: Option<Address>,
+    /// Clients speak TLS.
+    pub tls: bool,
     /// The most clients.
     pub max_clients: u64,
     /// Clients now.
     pub clients: AtomicU64,
     /// Unread replies that close a client, in bytes.
     pub output_limit: usize,
-    /// Silence that closes a client; zero for never.
-    pub idle_timeout: Duration,
+    /// Silence that closes a client, in milliseconds; zero for never. Clients may set it.
+    pub idle_timeout_ms: AtomicU64,
     /// Keeps the log short about clients that begin with TLS where none is spoken.
     pub complaints: Complaints,
 }

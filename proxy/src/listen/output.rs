@@ -37,6 +37,9 @@ impl Output {
 
     /// Adds a reply at the end.
     pub fn push(&mut self, reply: Bytes) {
+        if reply.is_empty() {
+            return;
+        }
         self.bytes += reply.len();
         if self.small.is_empty() && self.chunks.is_empty() {
             // Usually the only one: no copy.

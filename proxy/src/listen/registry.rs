@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Names a client gave itself.
 #[derive(Debug, Clone, Default)]
@@ -46,17 +47,19 @@ pub struct Client {
     pub watches: AtomicBool,
     /// Names it gave itself.
     pub names: Mutex<Names>,
+    /// Its latest command, by its place in the table; `u32::MAX` before the first.
+    pub command: AtomicU32,
     /// It waits for a key.
     pub blocked: AtomicBool,
     unblock: Mutex<Option<Unblock>>,
-    killed: AtomicBool,
+    killed: CancellationToken,
     wake: Notify,
 }
 
 impl Client {
     /// Asks the client's own thread to close it.
     pub fn kill(&self) {
-        self.killed.store(true, Ordering::Release);
+        self.killed.cancel();
         self.wake.notify_one();
     }
 
@@ -74,7 +77,12 @@ impl Client {
 
     /// Was it asked to close?
     pub fn is_killed(&self) -> bool {
-        self.killed.load(Ordering::Acquire)
+        self.killed.is_cancelled()
+    }
+
+    /// Waits until it is asked to close.
+    pub async fn killed(&self) {
+        self.killed.cancelled().await;
     }
 
     /// Wakes the client's task: there may be something to do.
@@ -109,6 +117,11 @@ impl Client {
         if set.is_empty() { "N".into() } else { set }
     }
 
+    fn command_name(&self) -> &'static str {
+        let index = usize::try_from(self.command.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        quorate_wire::command::all().get(index).map_or("NULL", |command| command.name)
+    }
+
     /// One line of CLIENT LIST.
     pub fn line(&self, now_ms: u64) -> String {
         let names = self.names();
@@ -117,7 +130,7 @@ impl Client {
         let idle = now_ms.saturating_sub(self.active_ms.load(Ordering::Relaxed)) / 1000;
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={} db=0 sub={} psub={} ssub={} multi=-1 \
-             qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=NULL \
+             qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} \
              user=default redir={} resp={} lib-name={} lib-ver={}",
             self.id,
             self.peer,
@@ -127,6 +140,7 @@ impl Client {
             told(0),
             told(1),
             told(2),
+            self.command_name(),
             self.tracking.load(Ordering::Relaxed),
             self.dialect.load(Ordering::Relaxed),
             names.library,
@@ -158,9 +172,10 @@ impl Registry {
             broadcast: AtomicBool::new(false),
             watches: AtomicBool::new(false),
             names: Mutex::default(),
+            command: AtomicU32::new(u32::MAX),
             blocked: AtomicBool::new(false),
             unblock: Mutex::default(),
-            killed: AtomicBool::new(false),
+            killed: CancellationToken::new(),
             wake: Notify::new(),
         });
         self.clients.insert(client.id, client.clone());
@@ -175,6 +190,11 @@ impl Registry {
     /// The client of this id.
     pub fn find(&self, id: u64) -> Option<Arc<Client>> {
         self.clients.get(&id).map(|entry| entry.value().clone())
+    }
+
+    /// How many ever were.
+    pub fn entered(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
     }
 
     /// How many there are.

@@ -2,6 +2,7 @@
 
 use super::burst::{Kind, LARGE, Payload};
 use super::filter::{RANDOM_TRIES, Shape};
+use super::inspect::{self, InfoParts};
 use super::local;
 use super::pubsub;
 use super::session::Session;
@@ -16,6 +17,7 @@ use quorate_wire::command::{
 use quorate_wire::resp::flush::flush;
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, encode};
+use std::sync::atomic::Ordering;
 
 /// What the sequencer does beyond ordering a write.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,7 @@ impl Worker {
         if args.len() == 0 {
             return;
         }
+        s.next_command();
         let command = match command::resolve(args) {
             Ok(command) => command,
             Err(_) if is_web(&args[0]) => {
@@ -53,7 +56,12 @@ impl Worker {
             Err(error) => return self.unresolved(s, &error),
         };
         let carry = command::classify(command, args);
-        if let Some(tracking) = &mut s.tracking
+        if s.trusted && self.held_back(s, carry) {
+            return s.kept_back();
+        }
+        // What is said before MULTI goes for all of the transaction.
+        if !s.transaction.is_open()
+            && let Some(tracking) = &mut s.tracking
             && carry != Carry::Local(Local::Client)
         {
             tracking.next_command();
@@ -67,15 +75,23 @@ impl Worker {
             return s.error(&pubsub::refusal(command));
         }
         let group = &self.groups[s.port.group.index];
-        if group.shared.missing.load().has(command) && !matches!(carry, Carry::Local(_)) {
+        if group.shared.missing.load().has(command)
+            && (!matches!(carry, Carry::Local(_)) || carry == Carry::Local(Local::WaitAof))
+        {
             // What one replica would do, another would refuse: the group does not know the command.
             return self.unresolved(s, &CommandError::unknown(args));
         }
         if s.watches && !matches!(carry, Carry::Local(_) | Carry::Refused(_)) {
             return s.error("ERR Replica can't interact with the keyspace");
         }
+        group.shared.inspection.stats.called(self.index(), command);
+        s.client.command.store(command.index() as u32, Ordering::Relaxed);
         if group.shared.watchers.any() && !matches!(carry, Carry::Refused(_)) {
             self.show(s, command, args);
+        }
+        if s.port.cluster.is_some() && carry.local().is_none() && inspect::crosses(command, args) {
+            s.transaction.spoil();
+            return s.error(inspect::CROSS_SLOT);
         }
         if s.transaction.is_open() && waits_for_exec(carry) {
             return self.queue(s, command, carry, args, raw, own);
@@ -86,10 +102,9 @@ impl Worker {
                 self.order(s, Access::Read, command, args, Payload::Copy(raw), Added::Nothing)
             }
             Carry::Local(Local::Info) => self.info(s, command, args, raw),
-            Carry::Local(what) => {
-                self.counters.local();
-                local::answer(self, s, what, command, args);
-            }
+            Carry::Local(Local::Wait) => self.wait_for_replicas(s, command, args),
+            Carry::Local(Local::Config) if command.name == "config|set" => self.set_config(s, command, args),
+            Carry::Local(what) => self.local(s, what, command, args),
             Carry::Refused(why) => {
                 self.counters.not_carried();
                 s.error(&why.message(&args[0]));
@@ -153,6 +168,30 @@ impl Worker {
         let payload =
             if out.len() >= LARGE { Payload::Own(out.split().freeze()) } else { Payload::Copy(out) };
         self.order(s, Access::Write, command, args, payload, added);
+    }
+
+    fn local(&self, s: &mut Session, what: Local, command: &'static Command, args: Args) {
+        self.counters.local();
+        let began_us = self.clock.now_us();
+        local::answer(self, s, what, command, args);
+        let slow = &s.port.group.inspection.slow;
+        let us = self.clock.now_us().saturating_sub(began_us);
+        if slow.is_slow(us)
+            && let Some(brief) = slow.brief(command, args)
+        {
+            slow.enter(self.unix_ms() / 1000, us, brief, &s.client);
+        }
+    }
+
+    /// `CONFIG SET`: what is the replicas' is set on all of them, in the log's order.
+    fn set_config(&self, s: &mut Session, command: &'static Command, args: Args) {
+        match inspect::set(s, args) {
+            Ok(None) => s.answer(Bytes::from_static(b"+OK\r\n")),
+            Ok(Some(entry)) => {
+                self.order(s, Access::Write, command, args, Payload::Own(entry), Added::Nothing);
+            }
+            Err(message) => s.error(&message),
+        }
     }
 
     fn unresolved(&self, s: &mut Session, error: &CommandError) {
@@ -226,6 +265,7 @@ impl Worker {
         {
             return self.follow(s, command, args, ticket);
         }
+        s.brief = group.shared.inspection.slow.brief(command, args);
         let ticket = s.wait(self.now_us(), Shape::AsIs);
         self.follow(s, command, args, ticket);
         outbox.begin(s.number, ticket, kind, 1, payload);
@@ -267,14 +307,20 @@ impl Worker {
 
     /// A read whose reply must not show the reserved keys.
     fn filtered(&self, s: &mut Session, command: &'static Command, args: Args, raw: &[u8]) {
+        if matches!(command.filter, Filter::Scan | Filter::Cursor) {
+            return self.scan(s, command, args, raw);
+        }
         let mut payload = BytesMut::new();
         let commands = filtered_payload(s, command.filter, raw, &mut payload);
-        self.shaped(s, command, args, payload.freeze(), commands, Shape::Hide(command.filter));
+        let shape = shape_of(s, command.filter, args);
+        self.shaped(s, command, args, payload.freeze(), commands, shape);
     }
 
     fn info(&self, s: &mut Session, command: &'static Command, args: Args, raw: &[u8]) {
-        let own = local::info_lines(self, s).into_boxed_str();
-        self.shaped(s, command, args, Bytes::copy_from_slice(raw), 1, Shape::Info(own));
+        let own = Box::new(InfoParts::of(self, s));
+        let mut payload = BytesMut::new();
+        let commands = with_reserved_count(s, raw, &mut payload);
+        self.shaped(s, command, args, payload.freeze(), commands, Shape::Info(own));
     }
 
     fn shaped(
@@ -302,6 +348,7 @@ impl Worker {
             apart: false,
         };
         self.counters.request(class);
+        s.brief = s.port.group.inspection.slow.brief(command, args);
         let ticket = s.wait(self.now_us(), shape);
         let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
         outbox.begin(s.number, ticket, kind, commands, Payload::Own(payload));
@@ -321,19 +368,36 @@ fn waits_for_exec(carry: Carry) -> bool {
 
 /// Appends what is asked of a replica for a command whose answer is filtered; how many commands that is.
 pub(super) fn filtered_payload(s: &Session, filter: Filter, raw: &[u8], payload: &mut BytesMut) -> u32 {
+    if filter == Filter::DbSize {
+        return with_reserved_count(s, raw, payload);
+    }
     payload.extend_from_slice(raw);
     match filter {
-        Filter::DbSize => {
-            let reserved = s.port.group.reserved.all().map(str::as_bytes);
-            let exists = [&b"EXISTS"[..]].into_iter().chain(reserved);
-            encode::command(exists.collect::<Vec<_>>(), payload);
-            2
-        }
         Filter::RandomKey => {
             (1..RANDOM_TRIES).for_each(|_| payload.extend_from_slice(raw));
             RANDOM_TRIES as u32
         }
-        Filter::None | Filter::Keys | Filter::Scan => 1,
+        _ => 1,
+    }
+}
+
+/// Appends a command, and a question for how many of the reserved keys there are; how many commands that is.
+pub(super) fn with_reserved_count(s: &Session, raw: &[u8], payload: &mut BytesMut) -> u32 {
+    payload.extend_from_slice(raw);
+    let reserved = s.port.group.reserved.all().map(str::as_bytes);
+    let exists = [&b"EXISTS"[..]].into_iter().chain(reserved);
+    encode::command(exists.collect::<Vec<_>>(), payload);
+    2
+}
+
+/// What becomes of an answer that is filtered.
+pub(super) fn shape_of(s: &Session, filter: Filter, args: Args) -> Shape {
+    match filter {
+        Filter::None => Shape::AsIs,
+        Filter::Scan | Filter::Cursor => Shape::Page { keys: filter == Filter::Scan },
+        Filter::RandomKey => Shape::AnyKey { dialect: s.dialect },
+        Filter::Config => Shape::Settings(inspect::asked(s, args)),
+        filter => Shape::Hide(filter),
     }
 }
 

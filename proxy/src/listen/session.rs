@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Unanswered bursts and unsent bytes at which a client is not read any more.
@@ -38,6 +39,8 @@ enum Slot {
     Waiting {
         since_us: u64,
         shape: Shape,
+        /// What the slow log would show.
+        brief: Option<Box<[u8]>>,
     },
     /// An answer that messages must not overtake, and the messages that came behind it. Not to be given yet
     /// unless it is `ready`.
@@ -55,6 +58,18 @@ enum Slot {
         kind: Kind,
         names: Vec<Bytes>,
     },
+}
+
+/// Does a client want replies?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Speaks {
+    /// To every command.
+    #[default]
+    Always,
+    /// To every command but the next.
+    NotNext,
+    /// To none.
+    Never,
 }
 
 /// A command that has not arrived completely.
@@ -95,6 +110,13 @@ pub struct Session {
     in_turn: (usize, usize),
     /// Its transaction.
     pub transaction: Pending,
+    /// What the slow log would show of the next burst.
+    pub brief: Option<Box<[u8]>>,
+    /// Its next command is kept back until a pause is over.
+    pub postponed: bool,
+    speaks: Speaks,
+    /// The command that is being served gets no reply.
+    mute: bool,
     /// Answers are collected here instead of being given.
     capture: Option<BytesMut>,
     /// It waits for the answer with this ticket, and nothing more of it is served before.
@@ -128,6 +150,10 @@ impl Session {
             tracking: None,
             in_turn: (0, 0),
             transaction: Pending::default(),
+            brief: None,
+            postponed: false,
+            speaks: Speaks::Always,
+            mute: false,
             capture: None,
             parked: None,
             slots: VecDeque::new(),
@@ -141,12 +167,44 @@ impl Session {
         }
     }
 
+    /// Chooses which commands get replies.
+    pub fn speaks(&mut self, how: Speaks) {
+        // The switch itself: only the one that switches on is answered.
+        self.mute = how != Speaks::Always;
+        if how != Speaks::NotNext || self.speaks == Speaks::Always {
+            self.speaks = how;
+        }
+        self.open_burst = None;
+    }
+
+    /// A command begins.
+    #[inline]
+    pub fn next_command(&mut self) {
+        if self.mute || self.speaks != Speaks::Always {
+            self.mute = self.speaks != Speaks::Always;
+            self.open_burst = None;
+            if self.speaks == Speaks::NotNext {
+                self.speaks = Speaks::Always;
+            }
+        }
+    }
+
+    /// The command that began is not served now, but begins once more later.
+    pub fn kept_back(&mut self) {
+        if self.mute && self.speaks == Speaks::Always {
+            self.speaks = Speaks::NotNext;
+        }
+    }
+
     /// Answers now, in its turn.
     pub fn answer(&mut self, reply: Bytes) {
         if let Some(captured) = &mut self.capture {
             return captured.extend_from_slice(&reply);
         }
         self.open_burst = None;
+        if self.mute {
+            return;
+        }
         if self.slots.is_empty() {
             self.front += 1;
             self.output.push(reply);
@@ -173,6 +231,7 @@ impl Session {
     fn hold(&mut self, reply: Bytes, ready: bool) -> u64 {
         self.open_burst = None;
         self.in_turn.0 += 1;
+        let reply = if self.mute { Bytes::new() } else { reply };
         self.slots.push_back(Slot::Confirm { reply, behind: Vec::new(), ready, sweeps: 0 });
         self.front + self.slots.len() as u64 - 1
     }
@@ -202,6 +261,7 @@ impl Session {
     /// Answers in its turn, and ends these subscriptions then.
     pub fn leave(&mut self, reply: Bytes, kind: Kind, names: Vec<Bytes>) {
         self.open_burst = None;
+        let reply = if self.mute { Bytes::new() } else { reply };
         self.slots.push_back(Slot::Leave { reply, kind, names });
     }
 
@@ -272,6 +332,7 @@ impl Session {
 
     /// Answers with an error line.
     pub fn error(&mut self, text: &str) {
+        self.port.group.inspection.stats.failed(text);
         let mut out = BytesMut::with_capacity(text.len() + 3);
         encode::error(text, &mut out);
         self.answer(out.freeze());
@@ -286,7 +347,9 @@ impl Session {
 
     /// Takes a place for an answer that comes later; its ticket.
     pub fn wait(&mut self, since_us: u64, shape: Shape) -> u64 {
-        self.slots.push_back(Slot::Waiting { since_us, shape });
+        let brief = self.brief.take();
+        let shape = if self.mute { Shape::Nothing } else { shape };
+        self.slots.push_back(Slot::Waiting { since_us, shape, brief });
         self.front + self.slots.len() as u64 - 1
     }
 
@@ -309,12 +372,16 @@ impl Session {
     }
 
     /// Fills a place. `None`: there is no such place, the answer is for an earlier client of this number.
-    /// Otherwise the microsecond at which the burst began.
-    pub fn fill(&mut self, ticket: u64, make: impl FnOnce(&Shape) -> Bytes) -> Option<u64> {
+    /// Otherwise the microsecond at which the burst began, and what the slow log would show of it.
+    pub fn fill(
+        &mut self,
+        ticket: u64,
+        make: impl FnOnce(&Shape) -> Bytes,
+    ) -> Option<(u64, Option<Box<[u8]>>)> {
         let index = usize::try_from(ticket.checked_sub(self.front)?).ok()?;
         let slot = self.slots.get_mut(index)?;
-        let Slot::Waiting { since_us, shape } = slot else { return None };
-        let since = *since_us;
+        let Slot::Waiting { since_us, shape, brief } = slot else { return None };
+        let since = (*since_us, brief.take());
         *slot = Slot::Ready(make(shape));
         if self.open_burst == Some(ticket) {
             self.open_burst = None;
@@ -424,7 +491,13 @@ async fn write_rest(session: Rc<RefCell<Session>>) {
         (s.socket.clone(), s.client.clone())
     };
     while !client.is_killed() {
-        if socket.writable().await.is_err() {
+        // Who never reads must not keep what it is owed.
+        let writable = tokio::select! {
+            biased;
+            () = client.killed() => return,
+            writable = socket.writable() => writable,
+        };
+        if writable.is_err() {
             return client.kill();
         }
         let s = &mut *session.borrow_mut();
@@ -439,11 +512,18 @@ async fn write_rest(session: Rc<RefCell<Session>>) {
     }
 }
 
+/// After so many buffers in a row others have their turn.
+const MOST_STRAIGHT: u32 = 2;
+
 enum Turn {
     Woken,
     Read,
     Closed,
 }
+
+/// A client that says nothing for so long is asked whether it is there, and then so often again.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_AGAIN: Duration = Duration::from_secs(15);
 
 /// Serves one client until it leaves.
 pub async fn run(worker: Rc<Worker>, stream: Stream, port: Arc<Port>) {
@@ -454,16 +534,25 @@ pub async fn run(worker: Rc<Worker>, stream: Stream, port: Arc<Port>) {
     };
     // Replies are written whole; waiting for more to send would only delay them.
     let _ = stream.socket().set_nodelay(true);
+    // Who vanished without a word gives its place back, and waits for no key.
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_AGAIN);
+    let _ = socket2::SockRef::from(stream.socket()).set_tcp_keepalive(&keepalive);
     let client = worker.registry.enter(peer, local, worker.clock.now_us() / 1000);
     let (mut reader, writer) = stream.into_split();
     let session = worker.enter(client.clone(), port, writer);
     let mut woken = pin!(client.woken());
+    // How often it was read from without a pause.
+    let mut straight = 0;
     while !client.is_killed() {
         let turn = poll_fn(|cx| {
             if woken.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Turn::Woken);
             }
-            poll_read(&worker, &session, &mut reader, cx)
+            let read = poll_read(&worker, &session, &mut reader, cx);
+            if read.is_pending() {
+                straight = 0;
+            }
+            read
         });
         match turn.await {
             Turn::Woken => {
@@ -473,7 +562,15 @@ pub async fn run(worker: Rc<Worker>, stream: Stream, port: Arc<Port>) {
                     flush(&worker, &session);
                 }
             }
-            Turn::Read => after_read(&worker, &session),
+            Turn::Read => {
+                after_read(&worker, &session);
+                straight += 1;
+                if straight >= MOST_STRAIGHT {
+                    // Somebody who sends without end must not have the thread for itself.
+                    straight = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
             Turn::Closed => break,
         }
     }
@@ -502,8 +599,8 @@ fn poll_read(
         return Poll::Pending;
     }
     let read = match s.partial.take() {
-        Some(partial) if s.parked.is_some() => poll_parked(s, partial, reader, cx),
-        None if s.parked.is_some() => poll_parked(s, Box::default(), reader, cx),
+        Some(partial) if s.is_held() => poll_parked(s, partial, reader, cx),
+        None if s.is_held() => poll_parked(s, Box::default(), reader, cx),
         Some(partial) if partial.unread => {
             let waiting = partial.buf.len();
             worker.tick();
@@ -550,6 +647,10 @@ fn poll_fresh(
             Ok(Some(frame)) => {
                 let source = frame.inline.as_deref().unwrap_or(&rest[..frame.len]);
                 worker.request(s, source, Args::new(source, decoder.spans()), None);
+                if s.postponed {
+                    s.keep_unread(BytesMut::from(rest));
+                    break;
+                }
                 at += frame.len;
             }
             Ok(None) => {
@@ -619,13 +720,18 @@ fn serve_partial(worker: &Worker, s: &mut Session, mut partial: Box<Partial>) {
         match partial.decoder.next(&partial.buf, &s.limits()) {
             Ok(Some(frame)) => {
                 let bytes = partial.buf.split_to(frame.len).freeze();
-                match frame.inline {
+                match &frame.inline {
                     Some(inline) => {
-                        worker.request(s, &inline, Args::new(&inline, partial.decoder.spans()), None)
+                        worker.request(s, inline, Args::new(inline, partial.decoder.spans()), None)
                     }
                     None => {
                         worker.request(s, &bytes, Args::new(&bytes, partial.decoder.spans()), Some(&bytes))
                     }
+                }
+                if s.postponed {
+                    let mut unread = BytesMut::from(&bytes[..]);
+                    unread.extend_from_slice(&partial.buf);
+                    return s.keep_unread(unread);
                 }
             }
             Ok(None) => {
@@ -638,6 +744,11 @@ fn serve_partial(worker: &Worker, s: &mut Session, mut partial: Box<Partial>) {
 }
 
 impl Session {
+    /// It is not served now, only listened to.
+    fn is_held(&self) -> bool {
+        self.parked.is_some() || self.postponed
+    }
+
     /// Keeps what comes behind a command that waits.
     fn keep_unread(&mut self, buf: BytesMut) {
         self.partial = Some(Box::new(Partial { buf, decoder: Decoder::default(), unread: true }));

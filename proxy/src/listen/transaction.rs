@@ -4,9 +4,11 @@
 //! with one is said when it is queued, as Redis does; then nothing of the transaction is ever applied.
 
 use super::burst::{Kind, Payload};
+use super::cursor;
 use super::filter::{Exec, Facts, Part, RANDOM_TRIES, Shape};
+use super::inspect::InfoParts;
 use super::local;
-use super::request::{OWN_KEYS, SYNTAX, filtered_payload, reaches_reserved};
+use super::request::{OWN_KEYS, SYNTAX, filtered_payload, reaches_reserved, shape_of, with_reserved_count};
 use super::scripting::{MIXED, Ready, prepare};
 use super::session::Session;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
@@ -73,6 +75,13 @@ impl Pending {
     /// After MULTI?
     pub fn is_open(&self) -> bool {
         self.queue.is_some()
+    }
+
+    /// Was anything queued that may change data?
+    pub fn has_writes(&self) -> bool {
+        let scripted = |item: &Item| matches!(item.carry, Carry::Leads | Carry::Script(_));
+        let writes = |item: &Item| item.command.flags.has(Flags::WRITE) || scripted(item);
+        self.queue.as_ref().is_some_and(|queue| queue.items.iter().any(writes))
     }
 
     /// A command was wrong: EXEC will say so.
@@ -279,6 +288,10 @@ impl Worker {
             Carry::Local(Local::Hello) if changes_dialect(s, args) => {
                 return Err("ERR HELLO inside MULTI cannot change the protocol: one entry has one".into());
             }
+            // An element would be missing, or one too many.
+            Carry::Local(Local::Client) if command.name == "client|reply" => {
+                return Err("ERR Command not allowed inside a transaction".into());
+            }
             // Its confirmations are no elements of an array.
             Carry::Local(Local::Subscribe | Local::Monitor) => {
                 return Err("ERR Command not allowed inside a transaction".into());
@@ -286,6 +299,9 @@ impl Worker {
             Carry::Local(what) if !matches!(what, Local::Command | Local::Info) => return Ok(None),
             Carry::Transaction(_) => return Ok(None),
             _ => {}
+        }
+        if cursor::goes_on(command, args) {
+            return Err("ERR a transaction cannot go on with a scan: a cursor belongs to one replica".into());
         }
         let group = &self.groups[s.port.group.index];
         if leads(command, carry) && group.shared.is_mixed() {
@@ -328,16 +344,23 @@ impl Worker {
         }
         let access = if draft.write_plans.is_empty() { Access::Read } else { Access::Write };
         let plan = self.plan_of(s, &queue, &draft, access);
-        self.send(s, draft, Kind { plan, ..kind(access, plan, s.dialect) }, watches, exec);
+        let ticket = self.send(s, draft, Kind { plan, ..kind(access, plan, s.dialect) }, watches, exec);
+        if s.tracking.is_some() {
+            for item in &queue.items {
+                each_command(&item.raw, |_, args| self.follow(s, item.command, args, ticket));
+            }
+        }
     }
 
-    fn send(&self, s: &mut Session, draft: Draft, kind: Kind, watches: Vec<Watch>, exec: Exec) {
+    /// Its ticket.
+    fn send(&self, s: &mut Session, draft: Draft, kind: Kind, watches: Vec<Watch>, exec: Exec) -> u64 {
         let writes = kind.access == Access::Write;
         let everything = if writes { draft.writes_everything } else { draft.reads_everything };
         let kind = Kind { stamp: draft.stamp, everything, grows: draft.grows, leads: draft.leads, ..kind };
         // Nobody's replies are compared to those of a replica that ran it first.
         let unlike = if writes && !draft.leads { draft.reads } else { Vec::new() };
         let role = Role::Transaction(Arc::new(Transaction { watches, unlike }));
+        s.brief = Some(Box::from(&b"*1\r\n$4\r\nEXEC\r\n"[..]));
         let ticket = s.wait(self.now_us(), Shape::Exec(Box::new(exec)));
         let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
         // What an entry only reads, it does not touch.
@@ -348,6 +371,7 @@ impl Worker {
         outbox.begin_as(s.number, ticket, kind, draft.commands, payload, role);
         s.open_burst = None;
         self.schedule();
+        ticket
     }
 
     /// Makes one queued command ready.
@@ -357,18 +381,14 @@ impl Worker {
             Carry::Transaction(_) => draft.own(OK),
             Carry::Local(Local::Info) => {
                 draft.touch(item, args, Access::Read);
-                draft.payload.extend_from_slice(raw);
-                draft.replies(1, Shape::Info(local::info_lines(self, s).into_boxed_str()));
+                let commands = with_reserved_count(s, raw, &mut draft.payload);
+                draft.replies(commands, Shape::Info(Box::new(InfoParts::of(self, s))));
                 draft.reads.push(first..draft.commands);
             }
             Carry::Read | Carry::Local(Local::Command) => {
                 draft.touch(item, args, Access::Read);
                 let commands = filtered_payload(s, item.command.filter, raw, &mut draft.payload);
-                let shape = match item.command.filter {
-                    Filter::None => Shape::AsIs,
-                    filter => Shape::Hide(filter),
-                };
-                draft.replies(commands, shape);
+                draft.replies(commands, shape_of(s, item.command.filter, args));
                 draft.reads.push(first..draft.commands);
             }
             Carry::Local(what) => {
@@ -514,7 +534,7 @@ fn weight(filter: Filter) -> usize {
     match filter {
         Filter::RandomKey => RANDOM_TRIES,
         Filter::DbSize => 2,
-        Filter::None | Filter::Keys | Filter::Scan => 1,
+        _ => 1,
     }
 }
 

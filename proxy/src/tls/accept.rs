@@ -20,6 +20,8 @@ pub const MOST_HANDSHAKES: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// The files are looked at this often.
 const LOOK: Duration = Duration::from_secs(2);
+/// After so many looks what failed is tried again: the files may be readable now.
+const AGAIN: u32 = 30;
 /// The type of a record that is part of a handshake.
 const HANDSHAKE_RECORD: u8 = 22;
 /// What a client that speaks plain text is told.
@@ -201,12 +203,16 @@ impl Terminator {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = self.stamps().await;
+        // Looks until what failed is tried again, although no file changed.
+        let mut again = None;
         loop {
             look.tick().await;
             let now = self.stamps().await;
-            if now != known {
+            again = again.map(|looks: u32| looks.saturating_sub(1));
+            if now != known || again == Some(0) {
                 let own = self.clone();
-                let _ = spawn_blocking(move || own.reload()).await;
+                let done = spawn_blocking(move || own.reload()).await.unwrap_or(false);
+                again = (!done).then_some(AGAIN);
                 known = now;
             }
         }
@@ -217,13 +223,15 @@ impl Terminator {
         spawn_blocking(move || files::stamps(&files.files().collect::<Vec<_>>())).await.unwrap_or_default()
     }
 
-    fn reload(&self) {
+    /// Did it work?
+    fn reload(&self) -> bool {
         match files::server(&self.files) {
             Ok(config) => {
                 self.config.store(Arc::new(config));
                 self.expiry.store(expiry(&self.files), Relaxed);
                 self.reloads.fetch_add(1, Relaxed);
                 tracing::info!(listener = self.listener, "new TLS files are in use");
+                true
             }
             Err(error) => {
                 self.reload_failures.fetch_add(1, Relaxed);
@@ -231,6 +239,7 @@ impl Terminator {
                     listener = self.listener,
                     "new TLS files are not used, the old ones are: {error}"
                 );
+                false
             }
         }
     }

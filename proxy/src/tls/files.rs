@@ -194,14 +194,14 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// What tells whether a file was changed: when, how long, which.
-pub type Stamp = Option<(SystemTime, u64, u64)>;
+/// What tells whether a file was changed: when its bytes and when its owner or rights, how long, which.
+pub type Stamp = Option<(SystemTime, (i64, i64), u64, u64)>;
 
 /// The stamps of files; `None` for one that is not there.
 pub fn stamps(paths: &[&Path]) -> Vec<Stamp> {
     let stamp = |path: &&Path| {
         let found = fs::metadata(path).ok()?;
-        Some((found.modified().ok()?, found.len(), found.ino()))
+        Some((found.modified().ok()?, (found.ctime(), found.ctime_nsec()), found.len(), found.ino()))
     };
     paths.iter().map(stamp).collect()
 }

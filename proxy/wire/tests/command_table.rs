@@ -4,7 +4,9 @@ mod command_support;
 
 use command_support::{Reply, Server, Words};
 use quorate_core::plan::OpClass;
-use quorate_wire::command::{self, Carry, Command, CommandError, Flags, Refusal, Rewrite, Scripting, Waits};
+use quorate_wire::command::{
+    self, Carry, Command, CommandError, Flags, Local, Refusal, Rewrite, Scripting, Waits,
+};
 
 const TABLE: &str = include_str!("../src/command/table.tsv");
 const CLASSES: &str = include_str!("../src/command/classes.tsv");
@@ -81,7 +83,10 @@ fn nothing_that_writes_is_carried_as_a_read() {
 #[test]
 fn what_may_wait_is_refused_or_depends_on_its_arguments() {
     for command in command::all().iter().filter(|command| command.flags.has(Flags::BLOCKING)) {
-        let cared_for = matches!(command.carry, Carry::Refused(_) | Carry::Waits(_));
+        let cared_for = matches!(
+            command.carry,
+            Carry::Refused(_) | Carry::Waits(_) | Carry::Local(Local::Wait | Local::WaitAof)
+        );
         assert!(cared_for || matches!(command.name, "xread" | "xreadgroup"), "{}", command.name);
     }
 }
@@ -120,9 +125,9 @@ fn arguments_change_carry_and_class() {
         ("GEORADIUSBYMEMBER k m 3 km store d", leader_first, OpClass::MultiKey),
         ("COPY a b", Carry::Rewritten(Rewrite::Moves), OpClass::MultiKey),
         ("COPY a b DB 0 REPLACE", Carry::Rewritten(Rewrite::Moves), OpClass::MultiKey),
-        ("COPY a b REPLACE DB 1", Carry::Refused(Refusal::Databases), OpClass::MultiKey),
-        ("COPY a b DB 0 DB 1", Carry::Refused(Refusal::Databases), OpClass::MultiKey),
-        ("COPY a b DB", Carry::Refused(Refusal::Databases), OpClass::MultiKey),
+        ("COPY a b REPLACE DB 1", Carry::Local(Local::Databases), OpClass::MultiKey),
+        ("COPY a b DB 0 DB 1", Carry::Local(Local::Databases), OpClass::MultiKey),
+        ("COPY a b DB", Carry::Local(Local::Databases), OpClass::MultiKey),
         ("XREAD COUNT 1 STREAMS a 0", Carry::Read, OpClass::Read),
         ("XREAD STREAMS a BLOCK 0 0", Carry::Read, OpClass::MultiKey),
         ("XREAD BLOCK 0 STREAMS a 0", Carry::Waits(Waits::Stream), OpClass::Blocking),

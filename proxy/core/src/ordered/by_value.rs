@@ -66,6 +66,8 @@ pub enum Tried {
     Refused(Bytes),
     /// Nothing ran, because of this command, by its number, and never will: the error line.
     Rejected(u32, Bytes),
+    /// They removed the position: what the replica held is gone.
+    Emptied,
     /// It cannot be told.
     Unclear,
 }

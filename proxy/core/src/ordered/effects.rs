@@ -37,6 +37,8 @@ pub enum Outgoing {
 pub enum Reply {
     /// The backend's replies to all commands of the burst, verbatim.
     Done(Bytes),
+    /// The reply of this replica to a read of which it matters whose it is.
+    DoneBy(usize, Bytes),
     /// None of the commands took effect or ever will. Safe to retry.
     Refused(Cause),
     /// A transaction that was dropped because a watched key may have been touched.
@@ -49,7 +51,7 @@ impl Reply {
     /// Bytes of the backend's replies; 0 for anything else.
     pub fn bytes(&self) -> usize {
         match self {
-            Reply::Done(bytes) => bytes.len(),
+            Reply::Done(bytes) | Reply::DoneBy(_, bytes) => bytes.len(),
             Reply::Refused(_) | Reply::Changed | Reply::Unknown(_) => 0,
         }
     }

@@ -29,7 +29,7 @@ pub use pending::{Access, Buckets, Burst, Submission};
 pub use recovery::Attachment;
 pub use replica::{ReplicaState, ReplicaView, StaleReason};
 pub use rules::SafetyRules;
-pub use watch::{Mark, Role, Transaction, Watch};
+pub use watch::{Await, Mark, Pin, Role, Transaction, Watch};
 
 use crate::rule::Mask;
 use bytes::Bytes;

@@ -82,7 +82,7 @@ pub struct Burst {
 pub struct Submission {
     /// The bursts.
     pub bursts: Vec<Burst>,
-    /// Of earlier bursts, those that wait no more; they come first.
+    /// Of these and earlier bursts, those that wait no more.
     pub cancels: Vec<Cancel>,
 }
 
@@ -278,9 +278,9 @@ impl Pending {
         Some((self.first - 1, stage))
     }
 
-    /// Removes a write that is not numbered yet; `false` if there is none.
+    /// Removes a write that is neither numbered nor tried; `false` if there is none.
     pub(super) fn remove(&mut self, session: u32, ticket: u64) -> bool {
-        for stage in &mut self.stages {
+        for stage in self.stages.iter_mut().filter(|stage| !stage.sealed) {
             let wanted = |burst: &mut Burst| burst.session == session && burst.ticket == ticket;
             if let Some(burst) = stage.writes.extract_if(.., wanted).next() {
                 self.bytes -= burst.payload.len();
@@ -288,6 +288,14 @@ impl Pending {
             }
         }
         false
+    }
+
+    /// Removes a read that waits behind a write.
+    pub(super) fn remove_read(&mut self, session: u32, ticket: u64) -> Option<Burst> {
+        let wanted = |burst: &mut Burst| burst.session == session && burst.ticket == ticket;
+        let burst = self.stages.iter_mut().find_map(|stage| stage.reads.extract_if(.., wanted).next())?;
+        self.bytes -= burst.payload.len();
+        Some(burst)
     }
 
     /// Removes what waited too long; `late` is asked for each burst.

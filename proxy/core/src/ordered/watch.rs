@@ -5,6 +5,7 @@
 //! bucket make a transaction be dropped in vain, which is legal; the other way round never happens.
 
 use super::block::Block;
+use bytes::Bytes;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -50,6 +51,24 @@ pub struct Transaction {
     pub unlike: Vec<Range<u32>>,
 }
 
+/// Where a read goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Which replica knows; `None` where it begins, and any will do.
+    pub replica: Option<usize>,
+    /// What to ask another replica instead: to begin anew.
+    pub anew: Bytes,
+}
+
+/// For how many replicas a session waits, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Await {
+    /// How many, beside one.
+    pub replicas: usize,
+    /// Until when, in monotonic microseconds; `None` for ever.
+    pub until_us: Option<u64>,
+}
+
 /// What a burst is beside a run of commands.
 #[derive(Debug, Clone, Default)]
 pub enum Role {
@@ -63,6 +82,10 @@ pub enum Role {
     Transaction(Arc<Transaction>),
     /// A write that waits until something is there.
     Block(Arc<Block>),
+    /// A read that goes on where an earlier one ended, which only one replica knows. Its answer names the replica.
+    Pinned(Arc<Pin>),
+    /// No command at all: it is answered with a number, when enough replicas hold what its session wrote before.
+    Await(Arc<Await>),
 }
 
 impl Role {
@@ -70,7 +93,7 @@ impl Role {
     pub fn transaction(&self) -> Option<&Arc<Transaction>> {
         match self {
             Role::Transaction(transaction) => Some(transaction),
-            Role::Plain | Role::Watch(_) | Role::Block(_) => None,
+            Role::Plain | Role::Watch(_) | Role::Block(_) | Role::Pinned(_) | Role::Await(_) => None,
         }
     }
 

@@ -140,7 +140,9 @@ impl Client {
 
     fn ends(&mut self, reply: Reply, count: usize, late: bool, env: &mut Env) -> Vec<End> {
         match reply {
-            Reply::Done(bytes) => match replies(&bytes).filter(|values| values.len() == count) {
+            Reply::Done(bytes) | Reply::DoneBy(_, bytes) => match replies(&bytes)
+                .filter(|values| values.len() == count)
+            {
                 Some(values) => {
                     values.into_iter().map(|value| if late { End::Unknown } else { End::Ok(value) }).collect()
                 }

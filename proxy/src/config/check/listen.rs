@@ -35,6 +35,7 @@ impl Check<'_> {
         let listener = Listener {
             tls: raw.tls.and_then(|tls| self.listen_tls(&path, tls)),
             password: raw.password.and_then(|secret| self.secret(&format!("{path}.password"), secret)),
+            cluster: raw.cluster.and_then(|text| self.peer_address(&text)),
             max_clients: max_clients.and_then(|n| u32::try_from(n).ok()).unwrap_or(default.max_clients),
             max_request: max_request.unwrap_or(default.max_request),
             max_command: max_command.unwrap_or(default.max_command),

@@ -107,7 +107,10 @@ impl Worker {
                     if let Some(frame) = frame(&s, key.as_ref(), false) {
                         s.push(frame.clone());
                         // What is on its way to the client may be older than the change: it is told again behind it.
-                        s.push_last(frame);
+                        // Who waits for a key has nothing older on its way, and may wait for long.
+                        if s.parked().is_none() {
+                            s.push_last(frame);
+                        }
                     }
                 }
             }

@@ -154,6 +154,19 @@ named! {
         Subscribe = "subscribe",
         PubSub = "pubsub",
         Monitor = "monitor",
+        Acl = "acl",
+        Cluster = "cluster",
+        Config = "config",
+        Databases = "databases",
+        Debug = "debug",
+        Latency = "latency",
+        Maintain = "maintain",
+        Module = "module",
+        ReplicaOf = "replicaof",
+        Role = "role",
+        SlowLog = "slowlog",
+        Wait = "wait",
+        WaitAof = "waitaof",
     }
 }
 
@@ -190,12 +203,8 @@ named! {
 named! {
     /// Why a command is not carried.
     Refusal {
-        /// It may wait.
-        Blocking = "blocking",
         /// Administration of one server.
         Admin = "admin",
-        /// A database other than 0.
-        Databases = "databases",
         /// Redis Cluster and moving keys between servers.
         Cluster = "cluster",
         /// A name that needs a sub-command; `resolve` never returns it.
@@ -216,6 +225,10 @@ named! {
         DbSize = "dbsize",
         /// One key.
         RandomKey = "randomkey",
+        /// A cursor, and no keys.
+        Cursor = "cursor",
+        /// Settings and their values: not keys, but what a client must not see of a server is left out likewise.
+        Config = "config",
     }
 }
 
@@ -238,9 +251,7 @@ impl Refusal {
     /// One clause on what stands in the way.
     pub fn why(self) -> &'static str {
         match self {
-            Refusal::Blocking => "commands that wait cannot be an entry of the log",
             Refusal::Admin => "it concerns one server; ask the backend itself",
-            Refusal::Databases => "only database 0 is served",
             Refusal::Cluster => "the proxy is not a cluster node",
             Refusal::Container => "it needs a sub-command",
         }

@@ -3,8 +3,9 @@
 
 use super::keys::{geo_stores, sort_options, stream_options};
 use super::token::{integer, is, is_any};
-use super::{Carry, Command, Flags, Movable, Refusal, Waits, first_key, key_positions};
+use super::{Carry, Command, Flags, Local, Movable, Waits, first_key, key_positions};
 use crate::resp::Args;
+use crate::resp::transaction::RESERVED_PREFIX;
 use quorate_core::plan::OpClass;
 
 /// How arguments change what a command is; the column `rule` of `classes.tsv`.
@@ -26,6 +27,8 @@ pub(super) enum Rule {
     Copy,
     /// May wait.
     XRead,
+    /// Some sub-commands only read a key.
+    Debug,
     /// With one key the server keeps the count inside the value: a write.
     PfCount,
 }
@@ -42,6 +45,7 @@ impl Rule {
             "copy" => Rule::Copy,
             "xread" => Rule::XRead,
             "pfcount" => Rule::PfCount,
+            "debug" => Rule::Debug,
             _ => return None,
         })
     }
@@ -61,12 +65,14 @@ fn by_arguments(command: &Command, args: Args) -> Carry {
         Rule::GetEx if args.len() == 2 => Carry::Read,
         Rule::Sort if stores(command, args) => Carry::Leads,
         Rule::GeoStore if stores(command, args) => Carry::Leads,
-        Rule::Copy if names_database(args) => Carry::Refused(Refusal::Databases),
-        Rule::XRead if stream_options(command, args).block.is_some() => match command.flags.has(Flags::WRITE)
-        {
-            true => Carry::Waits(Waits::StreamGroup),
-            false => Carry::Waits(Waits::Stream),
-        },
+        Rule::Copy if names_database(args) => Carry::Local(Local::Databases),
+        Rule::Debug if only_reads(args) => Carry::Read,
+        Rule::XRead if !stream_options(command, args).blocks.is_empty() => {
+            match command.flags.has(Flags::WRITE) {
+                true => Carry::Waits(Waits::StreamGroup),
+                false => Carry::Waits(Waits::Stream),
+            }
+        }
         Rule::PfCount if args.len() > 2 => Carry::Read,
         _ => command.carry,
     }
@@ -92,11 +98,17 @@ fn class_by_arguments(command: &Command, args: Args) -> OpClass {
         Rule::Sort | Rule::GeoStore if stores(command, args) => OpClass::MultiKey,
         // It reads keys that it does not name, as a scan does.
         Rule::Sort if sort_options(args).patterns => OpClass::Scan,
-        Rule::XRead if stream_options(command, args).block.is_some() => OpClass::Blocking,
+        Rule::XRead if !stream_options(command, args).blocks.is_empty() => OpClass::Blocking,
         Rule::XRead if !has_one_key(command, args) => OpClass::MultiKey,
         Rule::PfCount if args.len() == 2 => OpClass::Write,
         _ => command.class,
     }
+}
+
+/// Does this DEBUG look at one key, which is none of ours, and do nothing else?
+fn only_reads(args: Args) -> bool {
+    let looks = args.get(1).is_some_and(|sub| is_any(sub, &["OBJECT", "LISTPACK", "STRINGMATCH-LEN"]));
+    looks && args.get(2).is_some_and(|key| !key.starts_with(RESERVED_PREFIX))
 }
 
 const CONDITIONS: &[&str] = &["NX", "XX", "GT", "LT", "GET", "FNX", "FXX", "IFEQ"];

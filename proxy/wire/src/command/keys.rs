@@ -133,15 +133,15 @@ fn streams(command: &Command, args: Args, each: &mut impl FnMut(usize)) {
 pub(super) struct StreamOptions {
     /// Index of the word `STREAMS`.
     pub(super) streams: Option<usize>,
-    /// Index of the word `BLOCK`.
-    pub(super) block: Option<usize>,
+    /// Indices of the words `BLOCK`: the last one counts.
+    pub(super) blocks: Vec<usize>,
     /// Index of the word `GROUP`.
     pub(super) group: Option<usize>,
 }
 
 pub(super) fn stream_options(command: &Command, args: Args) -> StreamOptions {
     let grouped = command.flags.has(Flags::WRITE);
-    let mut options = StreamOptions { streams: None, block: None, group: None };
+    let mut options = StreamOptions { streams: None, blocks: Vec::new(), group: None };
     let mut at = 1;
     while let Some(arg) = args.get(at) {
         if is(arg, "STREAMS") {
@@ -149,7 +149,7 @@ pub(super) fn stream_options(command: &Command, args: Args) -> StreamOptions {
             break;
         }
         if is(arg, "BLOCK") {
-            options.block = Some(at);
+            options.blocks.push(at);
         }
         at += match arg {
             _ if is(arg, "GROUP") && grouped => {

@@ -64,6 +64,13 @@ impl Command {
         self.subcommands.0 < self.subcommands.1
     }
 
+    /// Its place in [`all`].
+    #[inline]
+    pub fn index(&self) -> usize {
+        let base = table::all().as_ptr() as usize;
+        (std::ptr::from_ref(self) as usize).wrapping_sub(base) / size_of::<Command>()
+    }
+
     /// Is `count`, the name included, a legal number of arguments?
     pub fn accepts(&self, count: usize) -> bool {
         let count = i64::try_from(count).unwrap_or(i64::MAX);

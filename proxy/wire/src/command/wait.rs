@@ -15,7 +15,9 @@ const EMPTY: &[&[u8]] = &[b"*-1\r\n", b"$-1\r\n", b"_\r\n"];
 pub fn block(command: &Command, waits: Waits, args: Args, now_us: u64, dialect: u8) -> Option<Block> {
     let until_us = match waits {
         Waits::Stream | Waits::StreamGroup => {
-            milliseconds(args.get(stream_options(command, args).block? + 1)?)?
+            let blocks = stream_options(command, args).blocks;
+            let mut times = blocks.iter().map(|at| milliseconds(args.get(at + 1)?));
+            times.try_fold(None, |_, time| time)?
         }
         Waits::List | Waits::SortedSet => {
             let at = if matches!(command.name, "blmpop" | "bzmpop") { 1 } else { args.len() - 1 };
@@ -63,8 +65,9 @@ pub fn latest(command: &Command, args: Args) -> Vec<(usize, usize)> {
 
 /// The command as one that does not wait, with other words in these places.
 pub fn at_once(command: &Command, args: Args, instead: &[(usize, Bytes)]) -> Bytes {
-    let block = stream_options(command, args).block;
-    let kept = (0..args.len()).filter(|at| block.is_none_or(|block| *at != block && *at != block + 1));
+    let blocks = stream_options(command, args).blocks;
+    let waits = |at: usize| blocks.iter().any(|block| at == *block || at == block + 1);
+    let kept = (0..args.len()).filter(|at| !waits(*at));
     let other = |at: usize| instead.iter().find(|(place, _)| *place == at).map(|(_, word)| word.as_ref());
     let words: Vec<&[u8]> = kept.map(|at| other(at).unwrap_or(&args[at])).collect();
     encode::command_bytes(&words)
@@ -83,12 +86,11 @@ pub fn last_id(reply: &Bytes) -> Bytes {
     found.unwrap_or_else(|| Bytes::from_static(b"0-0"))
 }
 
-/// Microseconds; none for ever.
+/// Microseconds; none for ever. What would end only after all clocks is for ever.
 fn milliseconds(text: &[u8]) -> Option<Option<u64>> {
-    /// Beyond this a server says that it is out of range.
-    const LONGEST: u64 = 1 << 62;
-    let ms: u64 = std::str::from_utf8(text).ok()?.parse().ok().filter(|ms| *ms < LONGEST)?;
-    Some((ms > 0).then(|| ms.saturating_mul(1000)))
+    let ms = std::str::from_utf8(text).ok()?.parse::<i64>().ok()?;
+    let ms = u64::try_from(ms).ok()?;
+    Some((ms > 0).then(|| ms.saturating_mul(1000)).filter(|us| *us < u64::MAX))
 }
 
 /// Microseconds, of a time that a server would take; none for ever.
@@ -114,7 +116,9 @@ mod tests {
         decoder.next(&bytes, &Limits::default()).expect("valid");
         let args = Args::new(&bytes, decoder.spans());
         let command = super::super::resolve(args).expect("known");
-        let super::super::Carry::Waits(waits) = command.carry else { panic!("{line}") };
+        let super::super::Carry::Waits(waits) = super::super::classify(command, args) else {
+            panic!("{line}")
+        };
         block(command, waits, args, 5_000_000, 2)
     }
 
@@ -129,6 +133,27 @@ mod tests {
         for wrong in ["-1", "x", "nan", "inf", "1e400", "9e30"] {
             assert_eq!(until(&format!("BRPOP k {wrong}")), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn no_read_of_a_stream_waits_at_a_server() {
+        let line = "XREAD BLOCK 0 COUNT 1 block 7000 STREAMS BLOCK 0";
+        assert_eq!(of(line).expect("it waits").until_us, Some(5_000_000 + 7_000_000), "the last one counts");
+        for (line, waits) in [
+            ("XREAD BLOCK 9223372036854775807 STREAMS s $", true),
+            ("XREAD BLOCK 0 BLOCK x STREAMS s $", false),
+            ("XREAD BLOCK -1 BLOCK 5 STREAMS s $", false),
+        ] {
+            assert_eq!(of(line).is_some(), waits, "{line}");
+        }
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let bytes = encode::command_bytes(&words);
+        let mut decoder = Decoder::default();
+        decoder.next(&bytes, &Limits::default()).expect("valid");
+        let args = Args::new(&bytes, decoder.spans());
+        let command = super::super::resolve(args).expect("known");
+        let expected = encode::command_bytes(&[b"XREAD", b"COUNT", b"1", b"STREAMS", b"BLOCK", b"0"]);
+        assert_eq!(at_once(command, args, &[]), expected);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use super::encode;
 use super::expiry::{RELEASE, brought_forward, set_back};
 use super::reply::{Scanner, is_environment_error};
-use super::transaction::Reserved;
+use super::transaction::{RESERVED_PREFIX, Reserved};
 use super::value::Value;
 use super::{Args, each_command};
 use crate::command::{self, Command};
@@ -91,6 +91,10 @@ impl Commands {
         };
         let told = told.unwrap_or_default();
         command::keys(known, args, &mut |key| {
+            // The proxy's own questions beside a client's name them; they are each server's own.
+            if key.starts_with(RESERVED_PREFIX) {
+                return;
+            }
             let key = Bytes::copy_from_slice(key);
             match &told {
                 Told::Nothing => drop(self.whole.insert(key.clone())),
@@ -182,7 +186,7 @@ pub(super) fn tried(reserved: &Reserved, id: TrialId, payload: &[Bytes], answer:
         let number = culprit.and_then(|at| u32::try_from(at.checked_sub(BEFORE)?).ok());
         return Tried::Rejected(number.unwrap_or(u32::MAX), text(error));
     }
-    outcome(reserved, id, &commands, exec).map_or(Tried::Unclear, Tried::Ran)
+    outcome(reserved, id, &commands, exec).unwrap_or(Tried::Unclear)
 }
 
 fn trimmed(line: &Bytes) -> &[u8] {
@@ -216,12 +220,15 @@ fn bulk(reply: &Bytes) -> Option<Bytes> {
     }
 }
 
-fn outcome(reserved: &Reserved, id: TrialId, commands: &Commands, exec: &Bytes) -> Option<Outcome> {
+fn outcome(reserved: &Reserved, id: TrialId, commands: &Commands, exec: &Bytes) -> Option<Tried> {
     let all = elements(exec)?;
     let values_from = 2 + commands.count;
     let groups_from = values_from + 2 * commands.whole.len();
     let time_at = groups_from + commands.grouped().count();
     let whole = all.len() == time_at + 2;
+    if whole && all[time_at + 1] != b":2\r\n"[..] {
+        return Some(Tried::Emptied);
+    }
     let intact =
         all.first()? == &b"+OK\r\n"[..] && all.get(1)?.starts_with(b":") && all.last()? == &b":2\r\n"[..];
     if !whole || !intact {
@@ -248,7 +255,7 @@ fn outcome(reserved: &Reserved, id: TrialId, commands: &Commands, exec: &Bytes) 
         }
         out.hold(key, dump.as_ref(), deadline);
     }
-    Some(out.finish(reserved, id, taken(replies)))
+    Some(Tried::Ran(out.finish(reserved, id, taken(replies))))
 }
 
 /// The reply to `TIME`, in milliseconds.
@@ -462,6 +469,14 @@ mod tests {
     }
 
     #[test]
+    fn what_the_proxy_asks_beside_a_client_is_not_copied() {
+        let commands = payload(&[&[b"SPOP", b"s"], &[b"DBSIZE"], &[b"EXISTS", b"__quorate:{g}:pos"]]);
+        let (request, keys) = trial(&reserved(), ID, &commands).expect("valid");
+        assert_eq!(keys, Keys::from([Bytes::from_static(b"s")]));
+        assert!(!lines(&request.payload).iter().any(|line| line.starts_with("DUMP")));
+    }
+
+    #[test]
     fn what_was_popped_is_removed_and_values_are_held() {
         let commands: [&[&[u8]]; 3] =
             [&[b"SPOP", b"s"], &[b"SPOP", b"s", b"5"], &[b"INCRBYFLOAT", b"f", b"1"]];
@@ -555,7 +570,7 @@ mod tests {
         let odd = "+OK\r\n+QUEUED\r\n+QUEUED\r\n-ERR odd\r\n+QUEUED\r\n-EXECABORT x\r\n";
         assert!(matches!(end(odd), Tried::Rejected(0, line) if line == "ERR odd"));
         let emptied = "+OK\r\n*5\r\n+OK\r\n:0\r\n$-1\r\n*2\r\n$1\r\n1\r\n$1\r\n1\r\n:0\r\n";
-        assert!(matches!(end(emptied), Tried::Unclear), "the position is gone");
+        assert!(matches!(end(emptied), Tried::Emptied), "the position is gone");
         assert!(matches!(end("+OK\r\n*1\r\n+OK\r\n"), Tried::Unclear));
     }
 

@@ -111,7 +111,8 @@ impl Blocked {
         for key in &waiter.block.keys {
             if let Some(line) = self.lines.get_mut(key) {
                 line.tries = line.tries.saturating_sub(1);
-                if line.fed > waiter.seq {
+                // A write behind a try in the same entry was not seen by it.
+                if line.fed > waiter.seq || (line.fed == waiter.seq && !waiter.block.shares) {
                     self.due.insert(*key);
                 }
             }
@@ -305,6 +306,9 @@ impl Group {
 
     /// Somebody left, or is made to stop waiting. What is numbered already cannot be taken back.
     pub(super) fn cancel(&mut self, cancel: Cancel, fx: &mut Effects) {
+        if self.cancel_awaiting(&cancel, fx) {
+            return;
+        }
         let id = (cancel.session, cancel.ticket);
         let Some(waiter) = self.blocked.waiters.get_mut(&id) else { return };
         if !waiter.parked && !self.pending.remove(id.0, id.1) {
@@ -318,6 +322,7 @@ impl Group {
 
     /// Nobody is served any more. Those who are being tried are answered as all who wait for an entry.
     pub(super) fn refuse_waiters(&mut self, cause: &Cause, fx: &mut Effects) {
+        self.refuse_awaiting(cause, fx);
         let parked = std::mem::take(&mut self.blocked).waiters.into_values().filter(|waiter| waiter.parked);
         fx.answers.extend(parked.map(|waiter| refused(&waiter.burst, cause.clone())));
     }

@@ -5,7 +5,7 @@
 //! what is due come before everything that is submitted later, so that nobody meets a key after its end.
 
 use super::super::by_value::Keys;
-use super::super::deadlines::{Deadlines, Timed, UnixMs};
+use super::super::deadlines::{Deadlines, Ends, Timed, UnixMs};
 use super::super::effects::{Answer, Cause, Reply};
 use super::super::pending::{Access, Buckets, Burst};
 use super::super::watch::Role;
@@ -80,8 +80,15 @@ impl Group {
     /// The write that is being numbered gives keys a deadline.
     pub(super) fn take_note(&mut self, timed: &[Timed]) {
         if self.config.rules.expiry {
-            let Expiry { deadlines, complete, .. } = &mut self.expiry;
-            timed.iter().for_each(|timed| deadlines.note(timed, *complete));
+            let Expiry { deadlines, complete, marks, .. } = &mut self.expiry;
+            for timed in timed {
+                // A key that is being checked is not noted any more, though it may still have a deadline.
+                let checked = match &timed.ends {
+                    Ends::Like(other) => marks.contains_key(&usize::from(self.by_value.bucket(other))),
+                    Ends::At(_) | Ends::Unknown => false,
+                };
+                deadlines.note(timed, *complete && !checked);
+            }
         }
     }
 
@@ -179,7 +186,7 @@ impl Group {
     fn checked(&mut self, answer: Answer, now: Now) {
         let Some(keys) = self.expiry.checks.remove(&answer.ticket) else { return };
         let deadlines = match &answer.reply {
-            Reply::Done(bytes) => self.by_value.deadlines(bytes, keys.len()),
+            Reply::Done(bytes) | Reply::DoneBy(_, bytes) => self.by_value.deadlines(bytes, keys.len()),
             Reply::Changed | Reply::Refused(_) | Reply::Unknown(_) => None,
         };
         if deadlines.is_none() {

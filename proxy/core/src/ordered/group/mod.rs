@@ -16,6 +16,7 @@ mod requests;
 mod survey;
 mod time;
 mod trial;
+mod wait;
 mod watch;
 
 use super::by_value::{ByValue, Keys};
@@ -273,6 +274,7 @@ pub struct Group {
     /// How often numbers of entries were given back.
     retractions: u64,
     blocked: block::Blocked,
+    awaiting: Vec<wait::Awaiting>,
     pending: Pending,
     unrouted: Vec<Unrouted>,
     held: Vec<HeldRead>,
@@ -328,6 +330,7 @@ impl Group {
             everywhere: (0, 0),
             retractions: 0,
             blocked: block::Blocked::default(),
+            awaiting: Vec::new(),
             pending: Pending::new(config.queue_bytes, config.entry_bytes, config.entry_commands),
             unrouted: Vec::new(),
             held: Vec::new(),
@@ -454,6 +457,9 @@ impl Group {
         self.number(now, fx);
         self.feed(now, fx);
         self.route_waiting_reads(now, fx);
+        // What ended a trial may be the answer to somebody who waits.
+        self.attend_waiters(now, fx);
+        self.end_awaiting(now, fx);
         self.forget();
     }
 

@@ -2,18 +2,25 @@
 
 use super::super::effects::{Answer, Cause, Outgoing, Reply};
 use super::super::pending::{Burst, refused};
-use super::super::replica::{Asker, ClientRead, Hold, ReadFlight, Replica, mask};
+use super::super::replica::{Asker, ClientRead, Hold, ReadFlight, Replica, ReplicaState, mask};
+use super::super::watch::{Pin, Role};
 use super::super::{Effects, Now};
 use super::{Group, HeldRead, Phase, Unrouted};
 use bytes::Bytes;
+use std::sync::Arc;
 
 impl Group {
     /// `after` is the stage of the session's latest write before this read.
     pub(super) fn route(&mut self, burst: Burst, after: u64, moved: bool, now: Now, fx: &mut Effects) {
-        if self.phase == Phase::Serving && self.answered_here(&burst, fx) {
+        if self.phase == Phase::Serving && (self.awaits(&burst) || self.answered_here(&burst, fx)) {
             return;
         }
-        let Some(i) = self.pick(burst.plan, burst.everything) else {
+        let burst = self.unpin(burst);
+        let picked = match &burst.role {
+            Role::Pinned(pin) if pin.replica.is_some() => self.pick_pinned(pin),
+            _ => self.pick(burst.plan, burst.everything),
+        };
+        let Some(i) = picked else {
             self.unrouted.push(Unrouted { burst, after });
             return;
         };
@@ -23,6 +30,25 @@ impl Group {
         let expected = burst.buckets.iter().filter_map(|bucket| self.large.get(&bucket)).sum();
         let asker = Asker::Client(ClientRead { burst, hold, after, abandoned: false, moved });
         self.replicas[i].reads.push_back(ReadFlight { since_us: now.us, expected, asker });
+    }
+
+    /// A read that goes on at a replica which is out of reach begins anew at another.
+    fn unpin(&self, burst: Burst) -> Burst {
+        let Role::Pinned(pin) = &burst.role else { return burst };
+        let Some(replica) = pin.replica.and_then(|i| self.replicas.get(i)) else { return anew(burst) };
+        // Whatever is only a moment behind is waited for.
+        match replica.state == ReplicaState::InSync && !replica.suspect && replica.retry_at_us == 0 {
+            true => burst,
+            false => anew(burst),
+        }
+    }
+
+    fn pick_pinned(&self, pin: &Pin) -> Option<usize> {
+        let others =
+            self.phase == Phase::Serving && self.rules_out_others(mask(&self.replicas, Replica::fed));
+        let head = self.log.head().seq;
+        let leader = self.trial_leader();
+        pin.replica.filter(|i| others && self.replicas[*i].readable(head) && leader != Some(*i))
     }
 
     /// The replica for a read: the first of the plan's order that has everything numbered before it.
@@ -82,7 +108,11 @@ impl Group {
             return;
         }
         let Burst { session, ticket, commands, plan, arrived_us, .. } = read.burst;
-        let answer = Answer { session, ticket, commands, reply: Reply::Done(bytes) };
+        let reply = match read.burst.role {
+            Role::Pinned(_) => Reply::DoneBy(i, bytes),
+            _ => Reply::Done(bytes),
+        };
+        let answer = Answer { session, ticket, commands, reply };
         if self.satisfied(read.hold) {
             fx.answers.push(answer);
         } else {
@@ -156,6 +186,8 @@ impl Group {
             return;
         }
         if self.pending.latest_write(burst.session) == after {
+            // The replica may come back as another that knows nothing of it.
+            let burst = anew(burst);
             self.unrouted.push(Unrouted { burst, after });
         } else {
             fx.answers.push(refused(&burst, Cause::ReadLost));
@@ -170,5 +202,17 @@ impl Group {
                 fx.answers.push(refused(&burst, Cause::ReadLost));
             }
         }
+    }
+}
+
+/// The same read from its beginning, at whichever replica.
+fn anew(burst: Burst) -> Burst {
+    match &burst.role {
+        Role::Pinned(pin) if pin.replica.is_some() => {
+            let anew = pin.anew.clone();
+            let role = Role::Pinned(Arc::new(Pin { replica: None, anew: anew.clone() }));
+            Burst { payload: anew, role, ..burst }
+        }
+        _ => burst,
     }
 }

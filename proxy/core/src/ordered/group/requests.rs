@@ -13,7 +13,6 @@ use std::sync::Arc;
 impl Group {
     pub(super) fn submit(&mut self, submission: Submission, now: Now, fx: &mut Effects) {
         self.pending.keep_apart(self.replicas.iter().any(|replica| replica.backoff_us > 0));
-        submission.cancels.into_iter().for_each(|cancel| self.cancel(cancel, fx));
         for burst in submission.bursts {
             if let Phase::Fenced { by } = self.phase {
                 fx.answers.push(refused(&burst, Cause::Fenced { by }));
@@ -26,6 +25,7 @@ impl Group {
                 self.place(burst, least, now, fx);
             }
         }
+        submission.cancels.into_iter().for_each(|cancel| self.cancel(cancel, fx));
     }
 
     /// Puts a burst where it belongs: behind stage `least`, and behind what its session waits for.

@@ -188,6 +188,7 @@ impl Group {
                     trial.step = Step::Waiting(0);
                 }
                 Tried::Rejected(command, error) => self.reject(command, error, fx),
+                Tried::Emptied => self.trial_emptied(i, fx),
                 Tried::Unclear => self.trial_unclear(i, number, fx),
             },
             What::Values(of) => {
@@ -260,6 +261,13 @@ impl Group {
             Some(trial) if matches!(trial.what, What::Commands(..)) => trial.again(now.us + BACKOFF_US),
             _ => self.trial = None,
         }
+    }
+
+    /// The commands emptied their leader: nobody else shall run them, and it gets a copy of what the others hold.
+    fn trial_emptied(&mut self, i: usize, fx: &mut Effects) {
+        let error = b"ERR a script must not empty the database: send FLUSHALL";
+        self.end_trial(&Reply::Refused(Cause::Backend(Bytes::from_static(error))), fx);
+        self.stale(i, StaleReason::Blank, fx);
     }
 
     /// The leader is there, and may have run the commands.

@@ -69,7 +69,7 @@ impl Group {
     /// What needs no replica: a mark, a transaction that is dropped, and one that only asks.
     pub(super) fn answered_here(&self, burst: &Burst, fx: &mut Effects) -> bool {
         match &burst.role {
-            Role::Plain | Role::Block(_) => false,
+            Role::Plain | Role::Block(_) | Role::Pinned(_) | Role::Await(_) => false,
             Role::Watch(mark) => {
                 mark.set(Moment { head: self.log.head().seq, retractions: self.retractions });
                 fx.answers.push(answer(burst, Reply::Done(burst.payload.clone())));

@@ -177,6 +177,59 @@ fn an_error_is_told_at_the_first_try_only() {
     assert_eq!(world.answers(), ["9/1 +OK"]);
 }
 
+#[test]
+fn a_write_behind_a_try_in_the_same_entry_is_not_missed() {
+    let mut world = World::serving(3);
+    let bursts = vec![waits(&world, 1, &[5], None), pushes(&world, 2, &[5])];
+    submit(&mut world, bursts);
+    assert_eq!(world.sent(), to_all(3, "2=1;2;"));
+    settle(&mut world, &["nil", "+OK"]);
+    assert_eq!(world.answers(), ["2/1 +OK"]);
+    assert_eq!(world.sent(), to_all(3, "3=1;"), "it is tried again");
+    settle(&mut world, &["one"]);
+    assert_eq!(world.answers(), ["1/1 one"]);
+}
+
+#[test]
+fn who_leaves_as_it_comes_is_forgotten() {
+    let mut world = World::serving(3);
+    let bursts = vec![waits(&world, 1, &[5], None)];
+    let cancels = vec![Cancel { session: 1, ticket: 1, reply: None }];
+    world.step(Event::Submit(Submission { bursts, cancels }));
+    assert!(world.sent().is_empty());
+    let burst = pushes(&world, 2, &[5]);
+    submit(&mut world, vec![burst]);
+    assert_eq!(world.sent(), to_all(3, "2=2;"), "nobody takes what is pushed");
+}
+
+#[test]
+fn who_leaves_during_a_trial_leaves_the_others_their_replies() {
+    let mut world = World::serving(3);
+    let first = Burst { leads: true, ..waits(&world, 1, &[5], None) };
+    let second = Burst { leads: true, ..pushes(&world, 2, &[6]) };
+    submit(&mut world, vec![first, second]);
+    assert_eq!(world.sent(), [(0, "try 1-1 1;2;".into())]);
+    cancel(&mut world, 1, None);
+    tell(&mut world, 0, "mine yours|done");
+    settle(&mut world, &[":1", ":1"]);
+    assert_eq!(world.answers(), ["1/1 mine", "2/1 yours"]);
+}
+
+#[test]
+fn who_is_refused_by_a_trial_stands_in_nobodys_way() {
+    let mut world = World::serving(3);
+    let burst = Burst { leads: true, ..waits(&world, 1, &[5], None) };
+    submit(&mut world, vec![burst]);
+    for replica in 0..3 {
+        tell(&mut world, replica, "-OOM");
+    }
+    assert_eq!(world.answers(), ["1/1 refused"]);
+    world.sent();
+    let burst = Burst { leads: true, ..waits(&world, 2, &[5], None) };
+    submit(&mut world, vec![burst]);
+    assert_eq!(world.sent().len(), 1, "the next one is tried, not parked behind it");
+}
+
 /// Sessions that read a stream, at key 5, and found nothing.
 fn readers(sessions: &[u32]) -> World {
     let mut world = World::serving(3);

@@ -8,6 +8,7 @@ mod mend;
 mod record;
 mod survey;
 mod trial;
+mod wait;
 mod watch;
 
 use super::*;
@@ -75,6 +76,7 @@ impl ByValue for NoValues {
     fn tried(&self, id: TrialId, _: &[Bytes], answer: &Bytes) -> Tried {
         let text = String::from_utf8_lossy(answer);
         match (text.strip_prefix("-"), text.split_once('|')) {
+            (Some("EMPTY"), _) => Tried::Emptied,
             (Some("OOM"), _) => Tried::Refused(Bytes::from_static(b"OOM")),
             (Some(error), _) => {
                 let (number, text) = error.split_once(':').expect("a command's number");
@@ -247,6 +249,9 @@ impl World {
         let text = |a: &Answer| match &a.reply {
             Reply::Done(bytes) => format!("{}/{} {}", a.session, a.ticket, String::from_utf8_lossy(bytes)),
             Reply::Refused(_) => format!("{}/{} refused", a.session, a.ticket),
+            Reply::DoneBy(replica, bytes) => {
+                format!("{}/{} {replica}:{}", a.session, a.ticket, String::from_utf8_lossy(bytes))
+            }
             Reply::Changed => format!("{}/{} changed", a.session, a.ticket),
             Reply::Unknown(_) => format!("{}/{} unknown", a.session, a.ticket),
         };

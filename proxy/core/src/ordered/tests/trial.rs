@@ -66,6 +66,19 @@ fn nobody_reads_from_a_leader_what_is_not_numbered() {
 }
 
 #[test]
+fn a_read_that_goes_on_at_a_leader_waits_for_its_entry() {
+    let mut world = World::serving(3);
+    leads(&mut world, 1, 1, "pop;");
+    world.sent();
+    let role = Role::Pinned(Arc::new(Pin { replica: Some(0), anew: Bytes::from_static(b"anew") }));
+    let burst = Burst { role, ..world.burst(2, 1, Access::Read, Bytes::from_static(b"on;")) };
+    world.step(Event::Submit(Submission { bursts: vec![burst], cancels: vec![] }));
+    assert!(world.sent().is_empty());
+    tell(&mut world, 0, "$x|rem x");
+    assert!(world.sent().contains(&(0, "read on;".into())));
+}
+
+#[test]
 fn a_lost_leader_is_replaced_and_mended_when_it_returns() {
     let mut world = World::serving(3);
     leads(&mut world, 1, 1, "pop;");
@@ -229,6 +242,17 @@ fn a_leader_that_is_taken_off_the_log_is_mended_in_what_it_tried_too() {
     assert!(sent.iter().any(|(_, text)| text == "read fetch other,pop"), "{sent:?}");
     tell(&mut world, 0, "$x|rem x");
     assert!(world.sent().is_empty(), "its answer does not count");
+}
+
+#[test]
+fn commands_that_empty_a_server_do_so_on_one_only() {
+    let mut world = World::serving(3);
+    leads(&mut world, 1, 1, "flush;");
+    world.sent();
+    tell(&mut world, 0, "-EMPTY");
+    assert_eq!(world.answers(), ["1/1 refused"]);
+    assert_eq!(state(&world, 0), ReplicaState::Stale(StaleReason::Blank), "it gets a copy of all");
+    assert!(world.sent().is_empty(), "nobody else runs them");
 }
 
 #[test]
