@@ -519,7 +519,11 @@ impl Ownership {
             let ended = self.watch(&driver).await;
             feed.abort();
             match ended {
-                Some(by) => least = by,
+                Some(by) => {
+                    least = by;
+                    // Two who took the same number must not do so again and again.
+                    sleep(Duration::from_millis(random() % 200)).await;
+                }
                 None => {
                     // Fenced, and each attendant ends by itself.
                     while attendants.join_next().await.is_some() {}

@@ -143,6 +143,8 @@ impl Toolchain {
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env_remove("RUSTC_WORKSPACE_WRAPPER");
         cargo.env("CARGO_ENCODED_RUSTFLAGS", self.remaps().join("\x1f"));
+        // Incremental builds are cut into other pieces, which gives other bytes.
+        cargo.env("CARGO_INCREMENTAL", "0");
         if self.build_std {
             cargo.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=core,alloc");
         }

@@ -267,6 +267,12 @@ impl Proxy {
         let (history, in_sync) = (coordinator.served, coordinator.in_sync);
         env.granted = env.granted.max(self.owner.epoch);
         env.note(format!("{} takes epoch {} (saw {seen})", self.name(), self.owner.epoch));
+        match self.group.phase() {
+            Phase::Recovering | Phase::Barrier => {}
+            // What it waited for came after all, behind the newer owner's back.
+            Phase::Serving => return self.fenced(self.owner.epoch, env),
+            Phase::Fenced { .. } => return,
+        }
         let past = Past { history, restored: self.restored(env), in_sync };
         self.group.restart(self.owner.epoch, past);
         (self.image, self.superseded, self.stage) = (None, None, Stage::Own);

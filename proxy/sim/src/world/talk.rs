@@ -20,6 +20,10 @@ impl Owner {
         format!("{USERS}{}:{}", self.epoch, self.id)
     }
 
+    fn yields_to(&self, other: &Owner) -> bool {
+        other.epoch > self.epoch || (other.epoch == self.epoch && other.id != self.id)
+    }
+
     fn parse(text: &str) -> Option<Owner> {
         let (epoch, id) = text.split_once(':')?;
         Some(Owner { epoch: epoch.parse().ok()?, id: id.to_string() })
@@ -161,7 +165,8 @@ impl Talk {
         let fenced = seen[1].text().and_then(Owner::parse);
         let position = position_epoch(&seen[3]);
         if self.shell.fence {
-            if let Some(newer) = users.iter().chain(&fenced).filter(|other| **other > self.owner).max() {
+            if let Some(newer) = users.iter().chain(&fenced).filter(|other| self.owner.yields_to(other)).max()
+            {
                 return Next::Fenced(newer.epoch);
             }
             if position > self.owner.epoch {
