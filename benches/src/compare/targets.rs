@@ -1,12 +1,17 @@
 //! The things compared, each with Redis servers of its own, all started here.
 
+use crate::load::{Mix, Settings, fill};
 use crate::process::{Server, find_program, free_port};
 use rustls::ClientConfig;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// How long a target may take until it answers.
+const READY: Duration = Duration::from_secs(10);
 
 /// One thing to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,8 +183,10 @@ impl Target {
                 Some(start_quorate(program, &ports, 1, ("", durability), dir.path())?)
             }
         };
-        if let Some(proxy) = &mut proxy {
-            proxy.wait_until_ready()?;
+        match (&mut proxy, &tls) {
+            (Some(proxy), Some(tls)) => wait_for_tls(proxy, tls)?,
+            (Some(proxy), None) => proxy.wait_until_ready()?,
+            (None, _) => {}
         }
         Ok(Target { kind, proxy, backends, tls, _dir: dir })
     }
@@ -265,6 +272,29 @@ fn envoy_cluster(nth: usize, port: u16) -> String {
          cluster_name: r{nth}\n      endpoints:\n      - lb_endpoints:\n        - endpoint: {{ address: \
          {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }}\n"
     )
+}
+
+/// Waits until a write over TLS is answered.
+fn wait_for_tls(proxy: &Server, tls: &Arc<ClientConfig>) -> io::Result<()> {
+    let settings = Settings {
+        target: proxy.address,
+        connections: 1,
+        depth: 1,
+        value_bytes: 1,
+        keys: 1,
+        mix: Mix::SET,
+        rate: None,
+        protocol: 2,
+        tls: Some(tls.clone()),
+    };
+    let until = Instant::now() + READY;
+    loop {
+        match fill(&settings) {
+            Ok(()) => return Ok(()),
+            Err(e) if Instant::now() >= until => return Err(proxy.failure(&e.to_string())),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
 }
 
 /// A certificate and a key for `127.0.0.1` in this folder, and how clients trust them.
