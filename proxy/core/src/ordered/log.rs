@@ -13,12 +13,13 @@ pub struct Log {
     entries: VecDeque<Arc<Entry>>,
     bytes: usize,
     limit: usize,
+    pushed: u64,
 }
 
 impl Log {
     /// An empty ring that starts after `base` and keeps at most `limit` bytes of payload.
     pub fn new(base: Position, limit: usize) -> Self {
-        Self { base, entries: VecDeque::new(), bytes: 0, limit }
+        Self { base, entries: VecDeque::new(), bytes: 0, limit, pushed: 0 }
     }
 
     /// A ring that ends at `head`, filled from a backend's tail as far back as it is unbroken.
@@ -57,6 +58,11 @@ impl Log {
         self.bytes
     }
 
+    /// Bytes of payload that were ever added at the head.
+    pub fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
     /// The entry numbered `seq`.
     pub fn get(&self, seq: u64) -> Option<&Arc<Entry>> {
         let index = seq.checked_sub(self.base.seq + 1)?;
@@ -73,6 +79,7 @@ impl Log {
     pub fn push(&mut self, entry: Arc<Entry>) -> Vec<Arc<Entry>> {
         assert_eq!(entry.position.seq, self.head().seq + 1, "entries are numbered without gaps");
         self.bytes += entry.len();
+        self.pushed += entry.len() as u64;
         self.entries.push_back(entry);
         let mut fallen = Vec::new();
         while self.bytes > self.limit && self.entries.len() > 1 {

@@ -89,6 +89,16 @@ pub(super) struct Flight {
     pub(super) since_us: u64,
     /// Bytes of its payloads.
     pub(super) bytes: usize,
+    /// What the log had ever taken when it was sent.
+    pub(super) pushed: u64,
+}
+
+/// A replica that catches up is not fed before either is reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    pub(super) until_us: u64,
+    /// Bytes that the log has ever taken.
+    pub(super) pushed: u64,
 }
 
 /// Something asked of a replica, beside entries, that is not answered yet.
@@ -158,6 +168,8 @@ pub(super) struct Replica {
     /// After an environment error: not before this time, and how long the next wait is.
     pub(super) retry_at_us: u64,
     pub(super) backoff_us: u64,
+    /// Leaves clients their share of the machines while it catches up.
+    pub(super) rest: Option<Rest>,
 }
 
 impl Replica {
@@ -177,6 +189,7 @@ impl Replica {
             partial: 0,
             retry_at_us: 0,
             backoff_us: 0,
+            rest: None,
         }
     }
 
@@ -206,6 +219,11 @@ impl Replica {
     /// Out of the group until it gets a copy of all data.
     pub(super) fn is_stale(&self) -> bool {
         matches!(self.state, ReplicaState::Stale(_))
+    }
+
+    /// Is it to be left alone for a moment?
+    pub(super) fn rests(&self, now_us: u64, pushed: u64) -> bool {
+        self.rest.is_some_and(|rest| now_us < rest.until_us && pushed < rest.pushed)
     }
 
     /// Could take the next entry at once.

@@ -51,7 +51,12 @@ const COPY_BYTES: usize = 32 << 10;
 /// The most entries and bytes merged into one send to a replica that is behind. Clients of the same thread wait while
 /// one is written and its answer read, so it is no larger than what makes the round trip worth while.
 const FEED_ENTRIES: usize = 64;
-const FEED_BYTES: usize = 128 << 10;
+const FEED_BYTES: usize = 64 << 10;
+/// A replica that catches up while clients write rests as long as it worked on a send, but no longer than clients
+/// take to write this part of it, …
+const CATCH_UP_GAIN: (u64, u64) = (3, 5);
+/// … nor longer than this.
+const LONGEST_REST_US: u64 = 100_000;
 /// The same for what is read from the journal, where the trip is longer.
 const FEED_RECORDED_BYTES: usize = 1 << 20;
 /// Answered entries kept for comparing late replies.
@@ -423,7 +428,7 @@ impl Group {
         match event {
             Event::Submit(submission) => self.submit(submission, now, fx),
             Event::Attached { replica, attachment } => self.attached(replica, attachment, now, fx),
-            Event::Applied { replica, replies } => self.applied(replica, replies, fx),
+            Event::Applied { replica, replies } => self.applied(replica, replies, now, fx),
             Event::Refused { replica, error } => self.refused(replica, error, now, fx),
             Event::Read { replica, bytes } => self.read_done(replica, bytes, now, fx),
             Event::ReadLost { replica } => self.read_lost(replica, now, fx),

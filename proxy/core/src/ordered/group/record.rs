@@ -267,9 +267,11 @@ impl Group {
         let batch: Vec<Arc<Entry>> = entries.into_iter().take_while(fits).collect();
         let Some(last) = batch.last().filter(|_| self.carries_trial(i, &batch, fx)) else { return };
         let (to, bytes) = (last.position, batch.iter().map(|entry| entry.len()).sum());
+        let pushed = self.log.pushed();
         let replica = &mut self.replicas[i];
         replica.sent = to.seq;
-        replica.flight = Some(Flight { to: to.seq, at: to, beside: Some(to), since_us: now.us, bytes });
+        replica.flight =
+            Some(Flight { to: to.seq, at: to, beside: Some(to), since_us: now.us, bytes, pushed });
         fx.sends.push((i, Outgoing::Entries(batch)));
     }
 

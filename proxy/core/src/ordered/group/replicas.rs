@@ -4,9 +4,12 @@ use super::super::effects::{Answer, Cause, Note, Outgoing, Reply};
 use super::super::entry::{Entry, Position, Replies, TailEntry};
 use super::super::log::Log;
 use super::super::recovery::{Attachment, Verdict, judge};
-use super::super::replica::{Flight, Replica, ReplicaState, StaleReason};
+use super::super::replica::{Flight, Replica, ReplicaState, Rest, StaleReason, mask};
 use super::super::{Effects, Now};
-use super::{BACKOFF_MAX_US, BACKOFF_US, FEED_BYTES, FEED_ENTRIES, Group, Open, Phase, Votes, Waiting};
+use super::{
+    BACKOFF_MAX_US, BACKOFF_US, CATCH_UP_GAIN, FEED_BYTES, FEED_ENTRIES, Group, LONGEST_REST_US, Open, Phase,
+    Votes, Waiting,
+};
 use crate::rule::{Mask, Rule};
 use bytes::Bytes;
 use std::ops::Range;
@@ -15,13 +18,32 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 impl Group {
     pub(super) fn feed(&mut self, now: Now, fx: &mut Effects) {
-        let head = self.log.head().seq;
+        let (head, pushed) = (self.log.head().seq, self.log.pushed());
         for i in 0..self.replicas.len() {
             let replica = &self.replicas[i];
             if replica.fed() && replica.flight.is_none() && replica.sent < head && replica.retry_at_us == 0 {
+                if replica.rests(now.us, pushed) && self.do_without(i) {
+                    continue;
+                }
                 self.feed_one(i, now, fx);
             }
         }
+    }
+
+    /// Do the others in sync meet every rule, so that nobody waits for this one?
+    fn do_without(&self, i: usize) -> bool {
+        let others = mask(&self.replicas, |r| r.state == ReplicaState::InSync && !r.suspect) & !(1 << i);
+        self.rules.iter().all(|state| state.rule.met(others))
+    }
+
+    /// How long a replica that catches up is left alone after a send: it works half of the time, or as much as
+    /// it takes to gain on the clients. Nobody is spared while nobody writes.
+    fn rest_after(&self, flight: &Flight, now: Now) -> Option<Rest> {
+        let meanwhile = self.log.pushed() - flight.pushed;
+        let took_us = now.us.saturating_sub(flight.since_us);
+        let until_us = now.us + took_us.min(LONGEST_REST_US);
+        let pushed = flight.pushed + flight.bytes as u64 * CATCH_UP_GAIN.0 / CATCH_UP_GAIN.1;
+        (meanwhile > 0).then_some(Rest { until_us, pushed })
     }
 
     pub(super) fn feed_one(&mut self, i: usize, now: Now, fx: &mut Effects) {
@@ -51,7 +73,8 @@ impl Group {
         }
         let replica = &mut self.replicas[i];
         replica.sent = to;
-        replica.flight = Some(Flight { to, at: last, beside: None, since_us: now.us, bytes });
+        replica.flight =
+            Some(Flight { to, at: last, beside: None, since_us: now.us, bytes, pushed: self.log.pushed() });
         fx.sends.push((i, Outgoing::Entries(batch)));
     }
 
@@ -234,9 +257,12 @@ impl Group {
         }
     }
 
-    pub(super) fn applied(&mut self, i: usize, replies: Vec<Replies>, fx: &mut Effects) {
+    pub(super) fn applied(&mut self, i: usize, replies: Vec<Replies>, now: Now, fx: &mut Effects) {
+        let Some(flight) = self.replicas[i].flight.take() else { return };
+        let catches_up = self.replicas[i].state == ReplicaState::Lagging;
+        let rest = if catches_up { self.rest_after(&flight, now) } else { None };
         let replica = &mut self.replicas[i];
-        let Some(flight) = replica.flight.take() else { return };
+        replica.rest = rest;
         let from = replica.applied + 1;
         (replica.applied, replica.at, replica.beside) = (flight.to, Some(flight.at), flight.beside);
         replica.suspect = false;

@@ -1,6 +1,7 @@
 //! The exact effects of small histories.
 
 mod block;
+mod catch_up;
 mod copies;
 mod expiry;
 mod in_sync;
