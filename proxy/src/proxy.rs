@@ -13,6 +13,8 @@ use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
 use crate::journal::JournalError;
 use crate::listen::Port;
+use crate::listen::groups::Routes;
+use crate::listen::groups::record::{self, RecordError};
 use crate::listen::inspect::Inspection;
 use crate::listen::monitor::Watchers;
 use crate::listen::pubsub::Hub;
@@ -81,6 +83,9 @@ pub enum StartError {
         /// What is wrong.
         error: Unusable,
     },
+    /// A listener's groups.
+    #[error(transparent)]
+    Groups(#[from] RecordError),
     /// A listener's address.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -123,6 +128,9 @@ impl Proxy {
     /// Starts threads and listeners. Groups begin to serve when enough of their backends are attached.
     pub async fn start(config: &Config) -> Result<Proxy, StartError> {
         let coordinator = LocalCoordinator::open(&config.state.dir).await?;
+        for listener in &config.listeners {
+            record::hold(&config.state.dir, &listener.name, &listener.groups)?;
+        }
         let host = Host::new(Some(&config.state.dir.join("compiled")))?;
         let mut groups = Vec::new();
         let mut policies = Vec::new();
@@ -194,7 +202,9 @@ impl Proxy {
         listener: &Listener,
         terminator: Option<Arc<Terminator>>,
     ) -> Result<(), StartError> {
-        let Some(group) = self.groups.iter().find(|g| g.name == listener.group) else { return Ok(()) };
+        let named = |name: &String| self.groups.iter().find(|group| group.name == *name).cloned();
+        let groups: Vec<Arc<GroupShared>> = listener.groups.iter().filter_map(named).collect();
+        let Some(group) = groups.first().cloned() else { return Ok(()) };
         let address = (listener.address.host.as_str(), listener.address.port);
         let failed = |error| StartError::Listen { address: listener.address.to_string(), error };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
@@ -206,7 +216,9 @@ impl Proxy {
         };
         let port = Arc::new(Port {
             name: listener.name.clone(),
-            group: group.clone(),
+            routes: (groups.len() > 1).then(|| Routes::even(groups.len(), listener.split_mset)),
+            groups,
+            group,
             password: listener.password.clone(),
             limits,
             cluster: listener.cluster.clone(),

@@ -437,7 +437,7 @@ impl Worker {
             Reply::DoneBy(replica, bytes) => {
                 let run = shared.runs.get(replica).map(|run| (replica, run.load(Ordering::Relaxed)));
                 return match shape {
-                    Shape::Page { keys } => cursor::page(*keys, bytes, run),
+                    Shape::Page { keys, round } => cursor::page(*keys, bytes, run, *round),
                     shape => filter::apply(shape, bytes, Facts { unix_ms: self.unix_ms(), hub: &shared.hub }),
                 };
             }

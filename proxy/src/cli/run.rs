@@ -2,6 +2,7 @@
 
 use super::{Exit, default_config, load, runtime};
 use crate::config::Config;
+use crate::listen::groups::record::RecordError;
 use crate::proxy::{Proxy, StartError};
 use crate::{admin, telemetry};
 use std::path::PathBuf;
@@ -62,7 +63,11 @@ pub(super) fn failed(error: &StartError) -> Exit {
     eprintln!("quorate: {error}");
     match error {
         StartError::Policy { .. } | StartError::Tls { .. } | StartError::Engine(_) => Exit::Config,
-        StartError::Journal { .. } | StartError::State(_) | StartError::Listen { .. } => Exit::Unreachable,
+        StartError::Groups(RecordError::Changed { .. }) => Exit::Config,
+        StartError::Groups(_)
+        | StartError::Journal { .. }
+        | StartError::State(_)
+        | StartError::Listen { .. } => Exit::Unreachable,
         StartError::Thread(_) => Exit::Bug,
     }
 }

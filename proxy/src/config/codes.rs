@@ -50,6 +50,8 @@ pub const CODES: &[(&str, &str)] = &[
     ("C120", "a setting of the other ack rule"),
     ("C121", "TLS settings of a backend whose URL is plain"),
     ("C122", "a setting for certificates without the file that it needs"),
+    ("C125", "a listener with both group and groups"),
+    ("C126", "groups of a listener that cannot share its keys"),
     ("C201", "a group that stops writing when any one backend is down"),
     ("C202", "a password in a URL"),
     ("C203", "a backend that no group uses"),

@@ -65,8 +65,10 @@ pub struct Listener {
     pub name: String,
     /// Where to bind; port 0 lets the system choose.
     pub address: Address,
-    /// The group that requests go to.
-    pub group: String,
+    /// The groups that requests go to: one, or several that share the slots of keys.
+    pub groups: Vec<String>,
+    /// Carry MSET of keys of several groups, though not as one.
+    pub split_mset: bool,
     /// TLS towards clients; `None` for plain text.
     pub tls: Option<ListenTls>,
     /// What clients must send with AUTH; `None` lets everyone in.
@@ -96,7 +98,8 @@ impl Listener {
         Listener {
             name: name.into(),
             address,
-            group: group.into(),
+            groups: vec![group.into()],
+            split_mset: false,
             tls: None,
             password: None,
             cluster: None,

@@ -72,8 +72,13 @@ pub(super) struct RawConfig {
 pub(super) struct RawListen {
     /// Where to bind, as host:port; port 0 lets the system choose. Must be given.
     pub address: Option<At<String>>,
-    /// The group that requests go to. Must be given.
+    /// The group that requests go to. Must be given, or groups.
     pub group: Option<At<String>>,
+    /// Several groups: each has an equal run of the 16,384 slots of keys, in this order.
+    pub groups: Option<At<Vec<At<String>>>>,
+    /// With groups: MSET of keys of several groups is carried, though not as one.
+    #[schemars(extend("default" = false))]
+    pub split_mset: Option<At<bool>>,
     /// Clients speak TLS, with this certificate; plain text without it.
     pub tls: Option<At<RawListenTls>>,
     /// What clients must send with AUTH; everyone is let in without it.

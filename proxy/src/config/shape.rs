@@ -15,7 +15,6 @@ use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 /// Keys that are planned or that people expect, and why they are not here.
 const PLANNED: &[(&str, &str)] = &[
-    ("groups", "a listener leads to one group: group = \"NAME\""),
     ("database", "only database 0 is replicated"),
     ("read", "reads are linearizable; read-pick chooses the replica"),
     ("shadow", "compare two policies with 'quorate policy replay'"),

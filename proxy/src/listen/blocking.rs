@@ -51,7 +51,7 @@ impl Worker {
         raw: &[u8],
         (waits, block): (Waits, Block),
     ) {
-        let group = &self.groups[s.port.group.index];
+        let group = &self.groups[s.group().index];
         let grows = command.flags.has(Flags::DENYOOM);
         if grows && group.shared.memory.pressure() == Pressure::Full {
             group.shared.memory.count_refusal();
@@ -94,7 +94,7 @@ impl Worker {
     }
 
     fn begin_waiting(&self, s: &mut Session, ticket: u64, late: Later, payload: Bytes) {
-        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         late.buckets.into_iter().for_each(|bucket| outbox.bucket(bucket));
         outbox.begin_as(s.number, ticket, late.kind, 1, Payload::Own(payload), Role::Block(late.block));
         s.open_burst = None;
@@ -120,7 +120,7 @@ impl Worker {
         let ticket = s.wait(self.now_us(), Shape::Latest(Box::new(Latest { words, places, late })));
         s.park(ticket);
         self.follow(s, command, args, ticket);
-        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         buckets.into_iter().for_each(|bucket| outbox.bucket(bucket));
         let count = latest.len() as u32;
         outbox.begin_as(s.number, ticket, kind, count, Payload::Own(questions.freeze()), Role::Plain);
@@ -165,8 +165,10 @@ impl Worker {
             }
             return;
         }
-        let cancel = Cancel { session: s.number, ticket, reply };
-        self.groups[s.port.group.index].outbox.borrow_mut().cancel(cancel);
+        for (ticket, at) in s.waiting_parts(ticket) {
+            let cancel = Cancel { session: s.number, ticket, reply: reply.clone() };
+            self.groups[s.port.groups[at].index].outbox.borrow_mut().cancel(cancel);
+        }
         self.schedule();
     }
 

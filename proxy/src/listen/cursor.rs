@@ -51,29 +51,66 @@ fn with(command: &Command, args: Args, cursor: u64) -> Bytes {
 }
 
 /// What the client reads of a page, from this replica and run.
-pub fn page(keys: bool, reply: Bytes, run: Option<(usize, u16)>) -> Bytes {
+pub fn page(keys: bool, reply: Bytes, run: Option<(usize, u16)>, round: Round) -> Bytes {
     let reply = if keys { filter::scan(&reply).unwrap_or(reply) } else { reply };
-    own(&reply, run).unwrap_or(reply)
+    own(&reply, run, round).unwrap_or(reply)
 }
 
-fn own(reply: &Bytes, run: Option<(usize, u16)>) -> Option<Bytes> {
+/// Where a scan stands that goes through several groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// The group's place.
+    pub at: u64,
+    /// How many groups there are.
+    pub groups: u64,
+}
+
+impl Round {
+    /// A scan of one group, or of one key.
+    pub const ONE: Round = Round { at: 0, groups: 1 };
+
+    /// What the client sees of a cursor: behind the end of a group comes the beginning of the next.
+    fn shown(self, cursor: u64) -> Option<u64> {
+        match cursor {
+            0 => Some((self.at + 1) % self.groups),
+            cursor => cursor.checked_mul(self.groups)?.checked_add(self.at),
+        }
+    }
+}
+
+fn own(reply: &Bytes, run: Option<(usize, u16)>, round: Round) -> Option<Bytes> {
     let (2, start) = line(reply, b'*')? else { return None };
     let (text, length) = bulk(reply.get(start..)?)?;
     let cursor: u64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    if cursor == 0 {
+    if cursor == 0 && round.shown(0) == Some(0) {
         return None;
     }
     let mut out = BytesMut::with_capacity(reply.len() + 16);
-    if cursor >> (u64::BITS - OURS) != 0 {
+    let (replica, tag) = run.map_or((NOBODY, 0), |(replica, tag)| (replica as u64, tag));
+    let named = match cursor {
+        0 => Some(0),
+        _ if cursor >> (u64::BITS - OURS) != 0 => None,
+        _ => Some(cursor << OURS | u64::from(tag) << REPLICA_BITS | replica.min(NOBODY)),
+    };
+    let Some(shown) = named.and_then(|cursor| round.shown(cursor)) else {
         encode::error("ERR the cursor of the replica is too large to be passed on", &mut out);
         return Some(out.freeze());
-    }
-    let (replica, tag) = run.map_or((NOBODY, 0), |(replica, tag)| (replica as u64, tag));
-    let cursor = cursor << OURS | u64::from(tag) << REPLICA_BITS | replica.min(NOBODY);
+    };
     out.extend_from_slice(&reply[..start]);
-    encode::bulk(cursor.to_string().as_bytes(), &mut out);
+    encode::bulk(shown.to_string().as_bytes(), &mut out);
     out.extend_from_slice(&reply[start + length..]);
     Some(out.freeze())
+}
+
+/// The group where a scan goes on, which becomes the session's, and the cursor there.
+fn take_round(s: &mut Session, command: &Command, args: Args) -> (Round, Option<u64>) {
+    let (cursor, groups) = (cursor(command, args), s.port.groups.len() as u64);
+    if command.filter != Filter::Scan || groups == 1 {
+        return (Round::ONE, cursor);
+    }
+    let at = cursor.map_or(0, |cursor| cursor % groups);
+    s.at = at as usize;
+    (Round { at, groups }, cursor.map(|cursor| cursor / groups))
 }
 
 impl Worker {
@@ -84,19 +121,22 @@ impl Worker {
         if reserved {
             return s.error(OWN_KEYS);
         }
+        let (round, at) = take_round(s, command, args);
         let class = command::op_class(command, args);
         let plan = match self.plan(s, command, class, args) {
             Ok(plan) => plan,
             Err(message) => return s.error(&message),
         };
         let raw = Bytes::copy_from_slice(raw);
-        let (replica, payload) = match cursor(command, args) {
+        let (replica, payload) = match at {
             // What is no cursor is the server's to refuse.
-            None | Some(0) => (None, raw.clone()),
+            None => (None, raw.clone()),
+            Some(0) if round == Round::ONE => (None, raw.clone()),
+            Some(0) => (None, with(command, args, 0)),
             Some(at) => {
                 let (replica, tag) =
                     ((at & NOBODY) as usize, (at >> REPLICA_BITS) as u16 & ((1 << RUN_BITS) - 1));
-                let run = s.port.group.runs.get(replica).map(|run| run.load(Ordering::Relaxed));
+                let run = s.group().runs.get(replica).map(|run| run.load(Ordering::Relaxed));
                 match run == Some(tag) && at >> OURS > 0 {
                     true => (Some(replica), with(command, args, at >> OURS)),
                     false => (None, with(command, args, 0)),
@@ -117,8 +157,8 @@ impl Worker {
         };
         self.counters.request(class);
         s.brief = s.port.group.inspection.slow.brief(command, args);
-        let ticket = s.wait(self.now_us(), Shape::Page { keys: command.filter == Filter::Scan });
-        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        let ticket = s.wait(self.now_us(), Shape::Page { keys: command.filter == Filter::Scan, round });
+        let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         let role = Role::Pinned(Arc::new(Pin { replica, anew }));
         outbox.begin_as(s.number, ticket, kind, 1, Payload::Own(payload), role);
         s.open_burst = None;
@@ -135,7 +175,7 @@ mod tests {
         let shown = |cursor: u64| {
             let text = cursor.to_string();
             let reply = Bytes::from(format!("*2\r\n${}\r\n{text}\r\n*0\r\n", text.len()));
-            String::from_utf8_lossy(&page(true, reply, Some((2, 5)))).replace("\r\n", " ")
+            String::from_utf8_lossy(&page(true, reply, Some((2, 5)), Round::ONE)).replace("\r\n", " ")
         };
         assert_eq!(shown(0), "*2 $1 0 *0 ");
         let cursor = 7 << OURS | 5 << REPLICA_BITS | 2;
@@ -145,6 +185,6 @@ mod tests {
 
     #[test]
     fn an_error_is_passed_on() {
-        assert_eq!(page(false, Bytes::from_static(b"-ERR x\r\n"), None), "-ERR x\r\n");
+        assert_eq!(page(false, Bytes::from_static(b"-ERR x\r\n"), None, Round::ONE), "-ERR x\r\n");
     }
 }

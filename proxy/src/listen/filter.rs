@@ -1,7 +1,7 @@
 //! Replies that would show the reserved keys, and the one that speaks of the server itself.
 
 use super::blocking::Latest;
-use super::cursor;
+use super::cursor::{self, Round};
 use super::inspect::{self, InfoParts};
 use super::pubsub::Hub;
 use crate::backend::link::EXECABORT;
@@ -39,6 +39,8 @@ pub enum Shape {
     Page {
         /// It does.
         keys: bool,
+        /// Where it stands among several groups.
+        round: Round,
     },
     /// One of many keys that is not reserved; null in this protocol version when all are.
     AnyKey {
@@ -165,7 +167,7 @@ pub fn apply(shape: &Shape, reply: Bytes, facts: Facts) -> Bytes {
         Shape::Info(own) => inspect::apply_info(&reply, own),
         Shape::Settings(own) => inspect::apply_settings(&reply, own),
         // Whose it is, is not known: the next page begins anew.
-        Shape::Page { keys } => Some(cursor::page(*keys, reply.clone(), None)),
+        Shape::Page { keys, round } => Some(cursor::page(*keys, reply.clone(), None, *round)),
         Shape::Nothing => Some(Bytes::new()),
         Shape::Exec(exec) => Some(exec.assemble(&reply, facts)),
     };

@@ -6,6 +6,7 @@ pub mod blocking;
 pub mod burst;
 pub mod cursor;
 pub mod filter;
+pub mod groups;
 pub mod inspect;
 pub mod local;
 pub mod monitor;
@@ -21,6 +22,7 @@ pub mod transaction;
 use crate::config::{Address, Secret};
 use crate::group::GroupShared;
 use crate::tls::Complaints;
+use groups::Routes;
 use quorate_wire::resp::Limits;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -30,7 +32,11 @@ use std::sync::atomic::AtomicU64;
 pub struct Port {
     /// Name from the configuration.
     pub name: String,
-    /// The group its requests go to.
+    /// Its groups. The first answers what no key decides.
+    pub groups: Vec<Arc<GroupShared>>,
+    /// Which of them has which key, if there is more than one.
+    pub routes: Option<Routes>,
+    /// The first of them, whose is what concerns the listener as such.
     pub group: Arc<GroupShared>,
     /// What clients must send first.
     pub password: Option<Secret>,

@@ -1,6 +1,7 @@
 //! What becomes of one command: answered here, refused, or put into the outbox of its group.
 
 use super::burst::{Kind, LARGE, Payload};
+use super::cursor::Round;
 use super::filter::{RANDOM_TRIES, Shape};
 use super::inspect::{self, InfoParts};
 use super::local;
@@ -74,8 +75,7 @@ impl Worker {
         if s.only_subscribes() && !pubsub::is_allowed(carry.local()) {
             return s.error(&pubsub::refusal(command));
         }
-        let group = &self.groups[s.port.group.index];
-        if group.shared.missing.load().has(command)
+        if s.port.groups.iter().any(|group| group.missing.load().has(command))
             && (!matches!(carry, Carry::Local(_)) || carry == Carry::Local(Local::WaitAof))
         {
             // What one replica would do, another would refuse: the group does not know the command.
@@ -84,18 +84,35 @@ impl Worker {
         if s.watches && !matches!(carry, Carry::Local(_) | Carry::Refused(_)) {
             return s.error("ERR Replica can't interact with the keyspace");
         }
-        group.shared.inspection.stats.called(self.index(), command);
+        let group = s.port.group.clone();
+        group.inspection.stats.called(self.index(), command);
         s.client.command.store(command.index() as u32, Ordering::Relaxed);
-        if group.shared.watchers.any() && !matches!(carry, Carry::Refused(_)) {
+        if group.watchers.any() && !matches!(carry, Carry::Refused(_)) {
             self.show(s, command, args);
         }
         if s.port.cluster.is_some() && carry.local().is_none() && inspect::crosses(command, args) {
             s.transaction.spoil();
             return s.error(inspect::CROSS_SLOT);
         }
+        if s.port.routes.is_some() && !self.route(s, command, carry, args, raw) {
+            return;
+        }
         if s.transaction.is_open() && waits_for_exec(carry) {
             return self.queue(s, command, carry, args, raw, own);
         }
+        self.dispatch(s, command, carry, args, raw, own);
+    }
+
+    /// Has a command done, by the session's group where groups matter.
+    pub(super) fn dispatch(
+        &self,
+        s: &mut Session,
+        command: &'static Command,
+        carry: Carry,
+        args: Args,
+        raw: &[u8],
+        own: Option<&Bytes>,
+    ) {
         match carry {
             Carry::Transaction(step) => self.transact(s, step, command, args),
             Carry::Local(Local::Command) => {
@@ -127,7 +144,7 @@ impl Worker {
             Carry::Deterministic => {
                 self.order(s, Access::Write, command, args, payload(raw, own), Added::Nothing)
             }
-            Carry::Flush => match flush(&s.port.group.reserved, args) {
+            Carry::Flush => match flush(&s.group().reserved, args) {
                 Some(entry) => {
                     self.order(s, Access::Write, command, args, Payload::Own(entry), Added::Nothing)
                 }
@@ -223,7 +240,7 @@ impl Worker {
         payload: Payload,
         added: Added,
     ) {
-        let group = &self.groups[s.port.group.index];
+        let group = &self.groups[s.group().index];
         let pressure = group.shared.memory.pressure();
         let (apart, grows) = (pressure != Pressure::None, command.flags.has(Flags::DENYOOM));
         if grows && pressure == Pressure::Full {
@@ -282,7 +299,7 @@ impl Worker {
         class: OpClass,
         args: Args,
     ) -> Result<u16, String> {
-        let group = &self.groups[s.port.group.index];
+        let group = &self.groups[s.group().index];
         let mut routing = group.routing.borrow_mut();
         let routing = routing.load();
         let outcome = routing.table.outcome_of_class(class).unwrap_or_else(|| {
@@ -350,7 +367,7 @@ impl Worker {
         self.counters.request(class);
         s.brief = s.port.group.inspection.slow.brief(command, args);
         let ticket = s.wait(self.now_us(), shape);
-        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         outbox.begin(s.number, ticket, kind, commands, Payload::Own(payload));
         s.open_burst = None;
         self.schedule();
@@ -358,7 +375,7 @@ impl Worker {
 }
 
 /// Is this put off until EXEC, after MULTI?
-fn waits_for_exec(carry: Carry) -> bool {
+pub(super) fn waits_for_exec(carry: Carry) -> bool {
     match carry {
         Carry::Local(what) => !matches!(what, Local::Reset | Local::Quit),
         Carry::Transaction(step) => step == Step::Unwatch,
@@ -384,7 +401,7 @@ pub(super) fn filtered_payload(s: &Session, filter: Filter, raw: &[u8], payload:
 /// Appends a command, and a question for how many of the reserved keys there are; how many commands that is.
 pub(super) fn with_reserved_count(s: &Session, raw: &[u8], payload: &mut BytesMut) -> u32 {
     payload.extend_from_slice(raw);
-    let reserved = s.port.group.reserved.all().map(str::as_bytes);
+    let reserved = s.group().reserved.all().map(str::as_bytes);
     let exists = [&b"EXISTS"[..]].into_iter().chain(reserved);
     encode::command(exists.collect::<Vec<_>>(), payload);
     2
@@ -394,7 +411,7 @@ pub(super) fn with_reserved_count(s: &Session, raw: &[u8], payload: &mut BytesMu
 pub(super) fn shape_of(s: &Session, filter: Filter, args: Args) -> Shape {
     match filter {
         Filter::None => Shape::AsIs,
-        Filter::Scan | Filter::Cursor => Shape::Page { keys: filter == Filter::Scan },
+        Filter::Scan | Filter::Cursor => Shape::Page { keys: filter == Filter::Scan, round: Round::ONE },
         Filter::RandomKey => Shape::AnyKey { dialect: s.dialect },
         Filter::Config => Shape::Settings(inspect::asked(s, args)),
         filter => Shape::Hide(filter),

@@ -67,7 +67,7 @@ pub(super) const MIXED: &str = "ERR this command is not carried while the backen
 impl Worker {
     /// What it does on one replica is copied to the others by value, as far as these know how.
     pub(super) fn leads(&self, s: &mut Session, command: &'static Command, args: Args, payload: Payload) {
-        if self.groups[s.port.group.index].shared.is_mixed() {
+        if self.groups[s.group().index].shared.is_mixed() {
             return s.error(MIXED);
         }
         self.order(s, Access::Write, command, args, payload, Added::Leads);
@@ -81,7 +81,7 @@ impl Worker {
         args: Args,
         payload: Payload,
     ) {
-        match prepare(&self.groups[s.port.group.index].shared.scripts, kind, command, args) {
+        match prepare(&self.groups[s.group().index].shared.scripts, kind, command, args) {
             Ready::Own(reply) => s.answer(reply),
             Ready::Write => self.order(s, Access::Write, command, args, payload, Added::Nothing),
             Ready::Leads(words) => self.leads(s, command, args, words.map_or(payload, Payload::Own)),

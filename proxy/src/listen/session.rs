@@ -3,11 +3,13 @@
 use super::Port;
 use super::blocking::Latest;
 use super::filter::Shape;
+use super::groups::merge::Merge;
 use super::output::Output;
 use super::pubsub::{Kind, Own};
 use super::registry::Client;
 use super::tracking::Tracking;
 use super::transaction::Pending;
+use crate::group::GroupShared;
 use crate::tls::{Reader, Stream, Writer, is_hello};
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
@@ -60,6 +62,16 @@ enum Slot {
     },
 }
 
+/// Slots one after another whose answers are given as one.
+#[derive(Debug)]
+struct Spread {
+    first: u64,
+    /// The group of each, by its place among the listener's.
+    groups: Vec<usize>,
+    merge: Merge,
+    answers: Vec<Bytes>,
+}
+
 /// Does a client want replies?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Speaks {
@@ -90,6 +102,8 @@ pub struct Session {
     pub client: Arc<Client>,
     /// The listener it came through.
     pub port: Arc<Port>,
+    /// The place of the command's group among its listener's.
+    pub at: usize,
     /// Protocol version.
     pub dialect: u8,
     /// May it do anything?
@@ -122,6 +136,10 @@ pub struct Session {
     /// It waits for the answer with this ticket, and nothing more of it is served before.
     parked: Option<u64>,
     slots: VecDeque<Slot>,
+    /// Slots that make one answer, in their order.
+    spreads: VecDeque<Spread>,
+    /// Slots are taken for parts of an answer, from this ticket on.
+    spreading: Option<u64>,
     /// Ticket of the first slot.
     front: u64,
     output: Output,
@@ -140,6 +158,7 @@ impl Session {
             number,
             client,
             port,
+            at: 0,
             dialect: 2,
             trusted,
             closing: false,
@@ -157,6 +176,8 @@ impl Session {
             capture: None,
             parked: None,
             slots: VecDeque::new(),
+            spreads: VecDeque::new(),
+            spreading: None,
             front: first_ticket,
             output: Output::default(),
             socket: Rc::new(socket),
@@ -202,6 +223,10 @@ impl Session {
             return captured.extend_from_slice(&reply);
         }
         self.open_burst = None;
+        if self.spreading.is_some() {
+            let reply = if self.mute { Bytes::new() } else { reply };
+            return self.slots.push_back(Slot::Ready(reply));
+        }
         if self.mute {
             return;
         }
@@ -210,6 +235,51 @@ impl Session {
             self.output.push(reply);
         } else {
             self.slots.push_back(Slot::Ready(reply));
+        }
+    }
+
+    /// The group of the command that is served.
+    #[inline]
+    pub fn group(&self) -> &Arc<GroupShared> {
+        &self.port.groups[self.at]
+    }
+
+    /// What is answered from here on are parts of one answer.
+    pub fn begin_parts(&mut self) {
+        self.spreading = Some(self.front + self.slots.len() as u64);
+    }
+
+    /// All parts have their places: one for each of these groups.
+    pub fn end_parts(&mut self, groups: Vec<usize>, merge: Merge) {
+        self.open_burst = None;
+        if let Some(first) = self.spreading.take() {
+            debug_assert_eq!(first + groups.len() as u64, self.front + self.slots.len() as u64);
+            self.spreads.push_back(Spread { first, groups, merge, answers: Vec::new() });
+        }
+    }
+
+    /// The parts of the answer that this ticket belongs to which are still waited for, with the place of the group of
+    /// each.
+    pub fn waiting_parts(&self, ticket: u64) -> Vec<(u64, usize)> {
+        let holds =
+            |spread: &&Spread| (spread.first..spread.first + spread.groups.len() as u64).contains(&ticket);
+        let parts: Vec<(u64, usize)> = match self.spreads.iter().find(holds) {
+            Some(spread) => (spread.first..).zip(spread.groups.iter().copied()).collect(),
+            None => vec![(ticket, self.at)],
+        };
+        parts.into_iter().filter(|(ticket, _)| self.is_waiting(*ticket)).collect()
+    }
+
+    /// Gives an answer whose turn it is, or keeps it as a part of one.
+    fn give(&mut self, reply: Bytes) {
+        let ticket = self.front - 1;
+        match self.spreads.front_mut() {
+            Some(spread) if ticket >= spread.first => spread.answers.push(reply),
+            _ => return self.output.push(reply),
+        }
+        if let Some(spread) = self.spreads.pop_front_if(|spread| spread.answers.len() == spread.groups.len())
+        {
+            self.output.push(spread.merge.join(&spread.answers));
         }
     }
 
@@ -303,7 +373,7 @@ impl Session {
         let slot = self.slots.pop_front()?;
         self.front += 1;
         match slot {
-            Slot::Ready(reply) => self.output.push(reply),
+            Slot::Ready(reply) => self.give(reply),
             Slot::Confirm { reply, behind, .. } => {
                 self.in_turn.0 -= 1;
                 self.output.push(reply);
@@ -387,7 +457,10 @@ impl Session {
             self.open_burst = None;
         }
         if self.parked == Some(ticket) {
-            self.unpark();
+            match self.waiting_parts(ticket).first() {
+                Some((other, _)) => self.parked = Some(*other),
+                None => self.unpark(),
+            }
         }
         Some(since)
     }

@@ -44,6 +44,8 @@ pub struct Pending {
     watches: Vec<Watch>,
     /// Buckets of `watches`: whatever is there is watched since its first watch.
     watched: BTreeSet<u16>,
+    /// The place of its group among the listener's, once a key decided it.
+    group: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,16 @@ impl Pending {
         self.queue.is_some()
     }
 
+    /// The place of its group among the listener's, if that is decided.
+    pub fn group(&self) -> Option<usize> {
+        self.group
+    }
+
+    /// Decides its group. `false`: it has another one.
+    pub fn bind(&mut self, at: usize) -> bool {
+        *self.group.get_or_insert(at) == at
+    }
+
     /// Was anything queued that may change data?
     pub fn has_writes(&self) -> bool {
         let scripted = |item: &Item| matches!(item.carry, Carry::Leads | Carry::Script(_));
@@ -95,6 +107,9 @@ impl Pending {
     /// Forgets what was watched, and gives it.
     fn unwatch(&mut self) -> Vec<Watch> {
         self.watched.clear();
+        if self.queue.is_none() {
+            self.group = None;
+        }
         std::mem::take(&mut self.watches)
     }
 
@@ -221,6 +236,23 @@ impl Worker {
         }
     }
 
+    /// The plan of its transaction, now that its group is known. `false`: there is none, and the client was told.
+    pub(super) fn plan_transaction(&self, s: &mut Session, command: &'static Command, args: Args) -> bool {
+        match self.plan(s, command, OpClass::Transaction, args) {
+            Ok(plan) => {
+                if let Some(queue) = &mut s.transaction.queue {
+                    queue.plan = plan;
+                }
+                true
+            }
+            Err(message) => {
+                s.transaction.spoil();
+                s.error(&message);
+                false
+            }
+        }
+    }
+
     fn watch_keys(&self, s: &mut Session, command: &'static Command, args: Args) {
         let class = command::op_class(command, args);
         self.counters.request(class);
@@ -240,7 +272,7 @@ impl Worker {
         s.transaction.watches.push(Watch { mark: mark.clone(), buckets: fresh.into() });
         let kind = kind(Access::Read, plan, s.dialect);
         let ticket = s.wait(self.now_us(), Shape::AsIs);
-        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         outbox.begin_as(s.number, ticket, kind, 1, Payload::Own(OK), Role::Watch(mark));
         s.open_burst = None;
         self.schedule();
@@ -303,7 +335,7 @@ impl Worker {
         if cursor::goes_on(command, args) {
             return Err("ERR a transaction cannot go on with a scan: a cursor belongs to one replica".into());
         }
-        let group = &self.groups[s.port.group.index];
+        let group = &self.groups[s.group().index];
         if leads(command, carry) && group.shared.is_mixed() {
             return Err(MIXED.into());
         }
@@ -362,7 +394,7 @@ impl Worker {
         let role = Role::Transaction(Arc::new(Transaction { watches, unlike }));
         s.brief = Some(Box::from(&b"*1\r\n$4\r\nEXEC\r\n"[..]));
         let ticket = s.wait(self.now_us(), Shape::Exec(Box::new(exec)));
-        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         // What an entry only reads, it does not touch.
         let buckets = if writes { draft.write_buckets } else { draft.read_buckets };
         buckets.into_iter().for_each(|bucket| outbox.bucket(bucket));
@@ -410,7 +442,7 @@ impl Worker {
                 let (sharded, channel) = (kind == Rewrite::Spublish, Bytes::copy_from_slice(&args[1]));
                 draft.replies(1, Shape::Published { sharded, channel });
             }
-            Carry::Flush => match flush(&s.port.group.reserved, args) {
+            Carry::Flush => match flush(&s.group().reserved, args) {
                 Some(entry) => {
                     draft.touch(item, args, Access::Write);
                     draft.payload.extend_from_slice(&entry);
@@ -447,7 +479,7 @@ impl Worker {
         draft: &mut Draft,
     ) {
         let first = draft.commands;
-        let scripts = &self.groups[s.port.group.index].shared.scripts;
+        let scripts = &self.groups[s.group().index].shared.scripts;
         let (words, access) = match prepare(scripts, kind, item.command, args) {
             Ready::Own(reply) => return draft.own(reply),
             Ready::Read(words) => (words, Access::Read),
@@ -498,7 +530,7 @@ impl Worker {
             return queue.plan;
         }
         let distinct: BTreeSet<u16> = plans.iter().copied().chain([queue.plan]).collect();
-        let group = &self.groups[s.port.group.index];
+        let group = &self.groups[s.group().index];
         let mut routing = group.routing.borrow_mut();
         let routing = routing.load();
         let fewest = |number: &u16| {

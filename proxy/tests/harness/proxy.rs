@@ -61,6 +61,8 @@ pub struct Setup {
     pub server_args: Vec<&'static str>,
     /// Further lines of each backend, which is then reached over TLS.
     pub backend_tls: Option<String>,
+    /// How many groups the backends are dealt to, in their order: `g`, `g2`, …
+    pub groups: usize,
     /// Further lines of `[listen.main]`.
     pub listen: String,
     /// Further lines of `[group.g]`.
@@ -73,7 +75,22 @@ impl Setup {
     /// A group with every default.
     pub fn new(kind: Kind, replicas: usize) -> Setup {
         let (listen, group) = (String::new(), String::new());
-        Setup { kind, replicas, server_args: vec![], backend_tls: None, listen, group, rest: String::new() }
+        Setup {
+            kind,
+            replicas,
+            server_args: vec![],
+            backend_tls: None,
+            groups: 1,
+            listen,
+            group,
+            rest: String::new(),
+        }
+    }
+
+    /// With so many groups behind the listener.
+    pub fn groups(mut self, groups: usize) -> Setup {
+        self.groups = groups;
+        self
     }
 
     /// With further lines in the group's section.
@@ -93,7 +110,7 @@ impl Setup {
     /// The configuration; backend `i` is `r{i+1}` in zone `a`, `b`, `c`…
     pub fn toml(&self, port: u16, admin: u16, backends: &[u16]) -> String {
         let mut text =
-            format!("[listen.main]\naddress = \"127.0.0.1:{port}\"\ngroup = \"g\"\n{}", self.listen);
+            format!("[listen.main]\naddress = \"127.0.0.1:{port}\"\n{}\n{}", self.led_to(), self.listen);
         let names: Vec<String> = (1..=backends.len()).map(|i| format!("r{i}")).collect();
         for (i, backend) in backends.iter().enumerate() {
             let zone = char::from(b'a' + i as u8);
@@ -104,10 +121,23 @@ impl Setup {
                 names[i]
             );
         }
-        text += &format!("[group.g]\nreplicas = {names:?}\n{}", self.group);
+        for (i, replicas) in names.chunks(names.len() / self.groups).enumerate() {
+            text += &format!("[group.{}]\nreplicas = {replicas:?}\n{}\n", group_name(i), self.group);
+        }
         text += &format!("[admin]\naddress = \"127.0.0.1:{admin}\"\n[state]\ndir = \"state\"\n{}", self.rest);
         text
     }
+
+    fn led_to(&self) -> String {
+        match self.groups {
+            1 => "group = \"g\"".into(),
+            _ => format!("groups = {:?}", (0..self.groups).map(group_name).collect::<Vec<_>>()),
+        }
+    }
+}
+
+fn group_name(i: usize) -> String {
+    if i == 0 { "g".into() } else { format!("g{}", i + 1) }
 }
 
 /// A running proxy; it is killed when this is dropped.

@@ -1,7 +1,7 @@
 //! Sections against each other: addresses that clash, and what is legal but probably not meant.
 
 use super::super::address::Address;
-use super::super::model::{Ack, Backend, Config, Group, Policy};
+use super::super::model::{Ack, Backend, Config, Group, Listener, Policy};
 use super::super::place::Place;
 use super::super::report::Problem;
 use super::super::suggest::{brief, did_you_mean};
@@ -14,6 +14,7 @@ type Bound<'c> = BTreeMap<u16, Vec<(String, &'c Address)>>;
 
 /// Errors.
 pub(super) fn check(check: &mut Check<'_>, config: &Config) {
+    same_groups(check, config);
     let bound = bound(check, config);
     let mut owners: BTreeMap<&Address, &str> = BTreeMap::new();
     for backend in in_file_order(&config.backends, |backend| backend.at) {
@@ -69,6 +70,23 @@ fn shared(check: &mut Check<'_>, backend: &Backend, address: &Address, owner: &s
     check.add(Problem::error("C118", message).at(backend.at).help(help));
 }
 
+/// Listeners that share a group deal keys to it in the same way, or one would not find what another wrote.
+fn same_groups(check: &mut Check<'_>, config: &Config) {
+    for (i, one) in config.listeners.iter().enumerate() {
+        let differs = |other: &&Listener| {
+            other.groups != one.groups && other.groups.iter().any(|group| one.groups.contains(group))
+        };
+        if let Some(other) = config.listeners[..i].iter().find(differs) {
+            let message = format!(
+                "listeners '{}' and '{}' share a group, but do not have the same groups in the same order",
+                other.name, one.name
+            );
+            let help = "one would not find keys that the other wrote; give both the same list";
+            check.add(Problem::error("C126", message).at(one.at).help(help));
+        }
+    }
+}
+
 /// Warnings. Only for a configuration without errors: most errors would make them wrong.
 pub(super) fn warn(check: &mut Check<'_>, config: &Config) {
     let used: BTreeSet<&str> = config.groups.iter().flat_map(|g| &g.replicas).map(String::as_str).collect();
@@ -80,7 +98,8 @@ pub(super) fn warn(check: &mut Check<'_>, config: &Config) {
                 .help("add it to a group's replicas, or take it out"),
         );
     }
-    let reached: BTreeSet<&str> = config.listeners.iter().map(|listener| listener.group.as_str()).collect();
+    let reached: BTreeSet<&str> =
+        config.listeners.iter().flat_map(|listener| &listener.groups).map(String::as_str).collect();
     for group in &config.groups {
         if !reached.contains(group.name.as_str()) {
             let message = format!("no listener leads to group '{}'", group.name);

@@ -2,13 +2,18 @@
 
 use super::super::address::Address;
 use super::super::model::Listener;
+use super::super::place::Place;
+use super::super::raw::At;
 use super::super::raw::RawListen;
 use super::super::report::Problem;
+use super::super::suggest::brief;
 use super::Check;
 use super::values::A_DAY;
 use std::time::Duration;
 use toml::Spanned;
 
+/// The most groups of one listener.
+const MOST_GROUPS: usize = 256;
 /// Bounds of the limits of one client, in bytes.
 const REQUEST_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=16 << 30;
 
@@ -19,10 +24,8 @@ impl Check<'_> {
         let address = self.required(&path, "address", head, raw.address);
         let at = address.as_ref().map_or(head, |text| text.place);
         let address = address.and_then(|text| self.bind_address(&text)).unwrap_or(Address::new("", 0));
-        let group = self.required(&path, "group", head, raw.group);
-        let group =
-            group.inspect(|group| _ = self.group_exists(group)).map_or(String::new(), |group| group.value);
-        let default = Listener::new(name, address, group);
+        let groups = self.groups_of(&path, head, raw.group, raw.groups);
+        let default = Listener::new(name, address, "");
 
         let max_clients =
             raw.max_clients.and_then(|number| self.number("max-clients", &number, 1..=1_000_000));
@@ -33,6 +36,8 @@ impl Check<'_> {
         let idle_timeout =
             raw.idle_timeout.and_then(|t| self.duration("idle-timeout", &t, Duration::ZERO..=A_DAY));
         let listener = Listener {
+            split_mset: raw.split_mset.map(|choice| self.needs_groups(&groups, choice)).unwrap_or_default(),
+            groups,
             tls: raw.tls.and_then(|tls| self.listen_tls(&path, tls)),
             password: raw.password.and_then(|secret| self.secret(&format!("{path}.password"), secret)),
             cluster: raw.cluster.and_then(|text| self.peer_address(&text)),
@@ -49,5 +54,50 @@ impl Check<'_> {
             self.add(Problem::error("C115", message).at(command_place.unwrap_or(head)));
         }
         listener
+    }
+
+    /// `group`, or `groups`.
+    fn groups_of(
+        &mut self,
+        path: &str,
+        head: Place,
+        one: Option<At<String>>,
+        several: Option<At<Vec<At<String>>>>,
+    ) -> Vec<String> {
+        let Some(several) = several.filter(|_| !self.dropped.contains(&format!("{path}.groups"))) else {
+            let group = self.required(path, "group", head, one);
+            return group
+                .inspect(|group| _ = self.group_exists(group))
+                .map(|group| group.value)
+                .into_iter()
+                .collect();
+        };
+        if let Some(one) = one {
+            let problem = Problem::error("C125", "a listener has both group and groups");
+            self.add(problem.at(one.place).help("keep one of them: group for one group, groups for several"));
+        }
+        if several.value.is_empty() || several.value.len() > MOST_GROUPS {
+            let message = format!("a listener has between 1 and {MOST_GROUPS} groups");
+            self.add(Problem::error("C126", message).at(several.place));
+        }
+        let mut groups: Vec<String> = Vec::new();
+        for group in several.value {
+            if groups.contains(&group.value) {
+                let message = format!("group '{}' is named twice", brief(&group.value));
+                let help = "each group has one run of slots; take one of them out";
+                self.add(Problem::error("C126", message).at(group.place).help(help));
+            } else if self.group_exists(&group) {
+                groups.push(group.value);
+            }
+        }
+        groups
+    }
+
+    fn needs_groups(&mut self, groups: &[String], choice: At<bool>) -> bool {
+        if choice.value && groups.len() == 1 {
+            let problem = Problem::error("C126", "split-mset is for listeners with several groups");
+            self.add(problem.at(choice.place).help("with one group MSET is whole; take split-mset out"));
+        }
+        choice.value
     }
 }

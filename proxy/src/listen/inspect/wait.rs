@@ -51,7 +51,7 @@ impl Worker {
         };
         let ticket = s.wait(self.now_us(), Shape::AsIs);
         s.park(ticket);
-        let outbox = &mut *self.groups[s.port.group.index].outbox.borrow_mut();
+        let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         let role = Role::Await(Arc::new(waits));
         outbox.begin_as(s.number, ticket, kind, 1, Payload::Own(Bytes::new()), role);
         s.open_burst = None;

@@ -46,7 +46,7 @@ impl Worker {
     /// The client caches from now on.
     pub(super) fn track(&self, s: &mut Session, tracking: Tracking) {
         let broadcast = (tracking.mode == super::Mode::Broadcast).then_some(&tracking.prefixes);
-        s.port.group.tracker.enter(reader(s), broadcast);
+        s.port.groups.iter().for_each(|group| group.tracker.enter(reader(s), broadcast));
         s.client.tracking.store(tracking.redirect.unwrap_or(0) as i64, Relaxed);
         s.client.broadcast.store(broadcast.is_some(), Relaxed);
         s.tracking = Some(Box::new(tracking));
@@ -55,7 +55,7 @@ impl Worker {
     /// The client caches no more.
     pub fn untrack(&self, s: &mut Session) {
         if s.tracking.take().is_some() {
-            s.port.group.tracker.leave(reader(s));
+            s.port.groups.iter().for_each(|group| group.tracker.leave(reader(s)));
             s.client.tracking.store(-1, Relaxed);
             s.client.broadcast.store(false, Relaxed);
         }
@@ -64,7 +64,7 @@ impl Worker {
     /// Remembers what a client that caches reads, and its own writes. Its answer has this ticket.
     pub(in crate::listen) fn follow(&self, s: &mut Session, command: &Command, args: Args, ticket: u64) {
         let me = reader(s);
-        let group = s.port.group.clone();
+        let group = s.group().clone();
         let Some(mut tracking) = s.tracking.take() else { return };
         if command.flags.has(Flags::READONLY) {
             if tracking.remembers() {

@@ -1,0 +1,308 @@
+//! Guards against keys that reach a wrong group, answers that change their order between groups, and commands over
+//! several groups that half happen without a word.
+
+mod harness;
+
+use harness::{Client, Cluster, Kind, LONG, Setup, Value, lines, wait_until};
+use quorate_wire::command::{SLOTS, slot};
+
+const GROUPS: usize = 3;
+
+/// Three groups of one server each.
+fn three() -> Cluster {
+    Cluster::start(Setup::new(Kind::Redis, GROUPS).groups(GROUPS))
+}
+
+fn home(key: &str) -> usize {
+    usize::from(slot(key.as_bytes())) * GROUPS / usize::from(SLOTS)
+}
+
+/// So many keys of one group.
+fn keys_of(group: usize, count: usize) -> Vec<String> {
+    (0..).map(|i| format!("key:{i}")).filter(|key| home(key) == group).take(count).collect()
+}
+
+/// One key of each group.
+fn one_each() -> [String; GROUPS] {
+    [0, 1, 2].map(|group| keys_of(group, 1).remove(0))
+}
+
+#[track_caller]
+fn crosses(client: &mut Client, line: &str) {
+    let answer = client.line(line);
+    assert_eq!(answer.string(), "CROSSSLOT Keys in request don't hash to the same slot", "{line}");
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.items.iter().map(Value::string).collect()
+}
+
+#[test]
+fn a_key_goes_to_the_group_of_its_slot() {
+    let cluster = three();
+    let mut client = cluster.client();
+    let keys: Vec<String> = (0..200).map(|i| format!("key:{i}")).chain(["{key:1}x".into()]).collect();
+    for key in &keys {
+        client.ok(&format!("SET {key} of-{key}"));
+    }
+    for (group, server) in cluster.servers.iter().enumerate() {
+        let mut direct = server.client();
+        for key in &keys {
+            let there = direct.ok(&format!("EXISTS {key}")).number() == 1;
+            assert_eq!(there, home(key) == group, "{key}");
+        }
+    }
+    for key in &keys {
+        assert_eq!(client.ok(&format!("GET {key}")).string(), format!("of-{key}"));
+    }
+}
+
+#[test]
+fn what_each_group_can_do_alone_is_split() {
+    let cluster = three();
+    let mut client = cluster.client();
+    let [a, b, c] = one_each();
+    for key in [&a, &b, &c] {
+        client.ok(&format!("SET {key} of-{key}"));
+    }
+    let answer = client.ok(&format!("MGET {c} {a} nothing {b} {a} {c}"));
+    let of = |key: &str| format!("of-{key}");
+    assert_eq!(texts(&answer), [of(&c), of(&a), String::new(), of(&b), of(&a), of(&c)]);
+    assert_eq!(client.ok(&format!("EXISTS {a} {b} {c} {a} nothing")).number(), 4);
+    assert_eq!(client.ok(&format!("TOUCH {a} {b} nothing")).number(), 2);
+    assert_eq!(client.ok(&format!("DEL {a} {b} nothing")).number(), 2);
+    assert_eq!(client.ok(&format!("UNLINK {a} {c}")).number(), 1);
+    assert_eq!(client.ok("DBSIZE").number(), 0);
+}
+
+#[test]
+fn what_no_group_can_do_alone_is_refused_and_not_done() {
+    let cluster = three();
+    let mut client = cluster.client();
+    let [a, b, _] = one_each();
+    client.ok(&format!("SADD {a} x y"));
+    crosses(&mut client, &format!("MSET {a} 1 {b} 2"));
+    crosses(&mut client, &format!("RENAME {a} {b}"));
+    crosses(&mut client, &format!("SMOVE {a} {b} x"));
+    crosses(&mut client, &format!("COPY {a} {b}"));
+    crosses(&mut client, &format!("SINTERSTORE {b} {a}"));
+    crosses(&mut client, &format!("EVAL \"return 1\" 2 {a} {b}"));
+    crosses(&mut client, &format!("BLPOP {a} {b} 0"));
+    crosses(&mut client, &format!("WATCH {a} {b}"));
+    let sorted = client.line(&format!("SORT {a} BY weight_*"));
+    assert!(sorted.string().starts_with("ERR SORT with BY or GET"), "{sorted:?}");
+    assert_eq!(client.ok(&format!("SCARD {a}")).number(), 2);
+    assert_eq!(client.ok(&format!("EXISTS {b}")).number(), 0);
+    // Keys of one group are one group's, whatever their slots.
+    let same = keys_of(1, 3);
+    client.ok(&format!("MSET {} 1 {} 2", same[0], same[1]));
+    client.ok(&format!("RENAME {} {}", same[0], same[2]));
+    assert_eq!(texts(&client.ok(&format!("MGET {} {} {}", same[0], same[1], same[2]))), ["", "2", "1"]);
+}
+
+#[test]
+fn mset_is_split_where_that_is_asked_for() {
+    let setup = Setup::new(Kind::Redis, GROUPS).groups(GROUPS).listen("split-mset = true");
+    let cluster = Cluster::start(setup);
+    let mut client = cluster.client();
+    let [a, b, c] = one_each();
+    assert_eq!(client.ok(&format!("MSET {c} 3 {a} 1 {b} 2")).string(), "OK");
+    assert_eq!(texts(&client.ok(&format!("MGET {a} {b} {c}"))), ["1", "2", "3"]);
+    assert!(client.line(&format!("MSET {a} 1 {b}")).is_error());
+    crosses(&mut client, &format!("MSETNX {a} 1 {b} 2"));
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_requests_whatever_their_groups() {
+    let cluster = three();
+    let mut client = cluster.client();
+    let [a, b, c] = one_each();
+    let (mut requests, mut expected) = (Vec::new(), Vec::new());
+    for i in 0..300 {
+        let key = [&a, &b, &c][i % 3];
+        requests.push(format!("SET {key} {i}"));
+        expected.push("OK".to_string());
+        if i % 7 == 0 {
+            requests.push(format!("PING at-{i}"));
+            expected.push(format!("at-{i}"));
+        }
+        if i % 5 == 4 {
+            requests.push(format!("MGET {c} {b} {a}"));
+            let last = |of: usize| (0..=i).rev().find(|i| i % 3 == of).unwrap_or_default();
+            expected.push(format!("{} {} {}", last(2), last(1), last(0)));
+        }
+        if i % 11 == 0 {
+            requests.push(format!("EXISTS {a} {b} {c}"));
+            expected.push((i + 1).min(3).to_string());
+        }
+    }
+    let text: Vec<&str> = requests.iter().map(String::as_str).collect();
+    let answers = client.pipeline(&lines(&text), requests.len());
+    for (i, answer) in answers.iter().enumerate() {
+        let said = if answer.items.is_empty() { answer.string() } else { texts(answer).join(" ") };
+        assert_eq!(said, expected[i], "{}", requests[i]);
+    }
+}
+
+#[test]
+fn a_transaction_is_one_groups() {
+    let cluster = three();
+    let (mut client, mut other) = (cluster.client(), cluster.client());
+    let [a, b, _] = one_each();
+    for (first, second) in [(&a, &b), (&b, &a)] {
+        client.ok("MULTI");
+        client.ok(&format!("INCR {first}"));
+        crosses(&mut client, &format!("INCR {second}"));
+        assert!(client.line("EXEC").string().starts_with("EXECABORT"));
+        assert_eq!(client.ok(&format!("EXISTS {first} {second}")).number(), 0);
+    }
+    client.ok("MULTI");
+    client.ok("PING");
+    client.ok(&format!("SET {b} 1"));
+    client.ok(&format!("INCR {b}"));
+    assert_eq!(client.ok("EXEC").items[2].number(), 2);
+    client.ok("MULTI");
+    assert!(client.line("DBSIZE").string().contains("every group"));
+    assert!(client.line("EXEC").string().starts_with("EXECABORT"));
+
+    client.ok(&format!("WATCH {b}"));
+    crosses(&mut client, &format!("WATCH {a}"));
+    other.ok(&format!("SET {b} theirs"));
+    client.ok("MULTI");
+    client.ok(&format!("SET {b} mine"));
+    assert!(client.ok("EXEC").null, "what was watched changed");
+    assert_eq!(client.ok(&format!("GET {b}")).string(), "theirs");
+    // What came before decides nothing any more.
+    client.ok(&format!("WATCH {b}"));
+    client.ok("UNWATCH");
+    client.ok(&format!("WATCH {a}"));
+    client.ok("MULTI");
+    client.ok(&format!("SET {a} mine"));
+    assert_eq!(texts(&client.ok("EXEC")), ["OK"]);
+}
+
+#[test]
+fn all_keys_are_those_of_all_groups() {
+    let cluster = three();
+    let mut client = cluster.client();
+    let mut keys: Vec<String> = (0..500).map(|i| format!("key:{i}")).collect();
+    keys.sort();
+    for key in &keys {
+        client.ok(&format!("SET {key} v"));
+    }
+    assert_eq!(client.ok("DBSIZE").number(), 500);
+    let mut all = client.ok("KEYS *").strings();
+    all.sort();
+    assert_eq!(all, keys);
+    let (mut seen, mut cursor) = (Vec::new(), "0".to_string());
+    loop {
+        let page = client.ok(&format!("SCAN {cursor} COUNT 50"));
+        seen.extend(page.items[1].strings());
+        cursor = page.items[0].string();
+        if cursor == "0" {
+            break;
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen, keys);
+    let [a, b, c] = one_each();
+    client.ok(&format!("HSET {{{b}}}h f v"));
+    assert_eq!(client.ok(&format!("HSCAN {{{b}}}h 0")).items[1].strings(), ["f", "v"]);
+    client.ok("FLUSHALL");
+    assert_eq!(client.ok("DBSIZE").number(), 0);
+    assert!(client.ok("RANDOMKEY").null);
+    for key in [a, b, c] {
+        client.ok(&format!("SET {key} v"));
+        assert_eq!(client.ok("RANDOMKEY").string(), key);
+        client.ok(&format!("DEL {key}"));
+    }
+}
+
+#[test]
+fn a_group_that_is_away_fails_only_what_needs_it() {
+    let mut cluster = three();
+    let mut client = cluster.client();
+    let [a, b, _] = one_each();
+    client.ok(&format!("SET {a} 1"));
+    client.ok(&format!("SET {b} 2"));
+    cluster.servers[1].kill();
+    assert_eq!(client.ok(&format!("GET {a}")).string(), "1");
+    client.ok(&format!("SET {a} 3"));
+    assert!(client.line(&format!("SET {b} 4")).is_error());
+    assert!(client.line(&format!("MGET {a} {b}")).is_error());
+    let deleted = client.line(&format!("DEL {a} {b}"));
+    assert!(deleted.string().starts_with("UNKNOWN"), "one group did it: {deleted:?}");
+    assert_eq!(client.ok(&format!("EXISTS {a}")).number(), 0);
+    cluster.servers[1].run();
+    wait_until("the group is back", LONG, || !client.line(&format!("SET {b} 5")).is_error());
+    assert_eq!(texts(&client.ok(&format!("MGET {a} {b}"))), ["", "5"]);
+}
+
+#[test]
+fn waiting_scripts_and_messages_work_in_every_group() {
+    let cluster = three();
+    let (mut client, mut other) = (cluster.client(), cluster.client());
+    let digest = client.ok("SCRIPT LOAD \"return redis.call('incr',KEYS[1])\"").string();
+    for key in one_each() {
+        client.send(&harness::encode(&["BLPOP", &format!("{{{key}}}l"), "0"])).expect("it is sent");
+        wait_until("it waits", LONG, || other.ok("INFO clients").string().contains("blocked_clients:1"));
+        other.ok(&format!("RPUSH {{{key}}}l v"));
+        assert_eq!(client.read().expect("its value").strings()[1], "v");
+        assert_eq!(client.ok(&format!("EVALSHA {digest} 1 {key}")).number(), 1);
+        client.ok(&format!("XADD {{{key}}}s * f v"));
+        client.ok(&format!("SPOP {{{key}}}none"));
+    }
+    client.ok("SUBSCRIBE c");
+    assert_eq!(other.ok("PUBLISH c hello").number(), 1);
+    assert_eq!(client.read().expect("the message").strings()[2], "hello");
+}
+
+#[test]
+fn who_waits_for_replicas_waits_for_those_of_all_groups() {
+    let cluster = three();
+    let (mut client, mut other) = (cluster.client(), cluster.client());
+    for key in one_each() {
+        client.ok(&format!("SET {key} v"));
+    }
+    // A server alone has no replicas.
+    assert_eq!(client.ok("WAIT 0 0").number(), 0);
+    let id = client.ok("CLIENT ID").number();
+    client.send(&harness::encode(&["WAIT", "1", "0"])).expect("it is sent");
+    wait_until("it waits", LONG, || other.ok(&format!("CLIENT UNBLOCK {id}")).number() == 1);
+    assert_eq!(client.read().expect("an answer").number(), 0);
+    assert_eq!(client.ok("PING").string(), "PONG");
+}
+
+#[test]
+fn who_caches_is_told_of_every_group() {
+    let cluster = three();
+    let (mut client, mut other) = (cluster.client(), cluster.client());
+    client.ok("HELLO 3");
+    client.ok("CLIENT TRACKING ON");
+    for key in one_each() {
+        client.ok(&format!("GET {key}"));
+        other.ok(&format!("SET {key} v"));
+        let told = client.read().expect("an invalidation");
+        assert_eq!(told.items[1].strings(), [key]);
+    }
+}
+
+#[test]
+fn another_order_of_groups_is_not_taken_for_the_same() {
+    let mut cluster = three();
+    let [a, ..] = one_each();
+    cluster.client().ok(&format!("SET {a} v"));
+    cluster.proxy.kill();
+    let turned = |text: String| text.replace("\"g\", \"g2\"", "\"g2\", \"g\"");
+    cluster.proxy.edit(turned);
+    cluster.proxy.run();
+    assert_eq!(cluster.proxy.exit().code(), Some(3));
+    let log = cluster.proxy.log();
+    assert!(log.contains("listener 'main' had groups = [\"g\", \"g2\", \"g3\"] before"), "{log}");
+    cluster.proxy.edit(|text| text.replace("\"g2\", \"g\"", "\"g\", \"g2\""));
+    cluster.proxy.run();
+    cluster.proxy.wait_ready();
+    let mut client = cluster.client();
+    wait_until("it serves", LONG, || client.line(&format!("GET {a}")).string() == "v");
+}
