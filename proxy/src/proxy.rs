@@ -13,6 +13,7 @@ use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
 use crate::journal::JournalError;
 use crate::listen::Port;
+use crate::listen::access::gate::{Gate, Shed, gates};
 use crate::listen::inspect::Inspection;
 use crate::listen::monitor::Watchers;
 use crate::listen::pubsub::Hub;
@@ -144,7 +145,9 @@ impl Proxy {
         }
         let registry = Arc::new(Registry::default());
         let counters: Vec<Arc<WorkerCounters>> = (0..count).map(|_| Arc::default()).collect();
+        let gates = gates(config);
         let metrics = Metrics {
+            gates: gates.clone(),
             workers: counters.clone(),
             groups: groups.clone(),
             clients: registry.clone(),
@@ -180,9 +183,9 @@ impl Proxy {
             acceptors: JoinSet::new(),
             drain_timeout: config.proxy.drain_timeout,
         };
-        for listener in &config.listeners {
+        for (listener, gate) in config.listeners.iter().zip(gates) {
             let terminator = terminators.iter().find(|t| t.listener == listener.name).cloned();
-            proxy.listen(listener, terminator).await?;
+            proxy.listen(listener, terminator, gate).await?;
         }
         // The ticker that ends runaway guests lives as long as the engine.
         std::mem::forget(host);
@@ -193,6 +196,7 @@ impl Proxy {
         &mut self,
         listener: &Listener,
         terminator: Option<Arc<Terminator>>,
+        gate: Arc<Gate>,
     ) -> Result<(), StartError> {
         let Some(group) = self.groups.iter().find(|g| g.name == listener.group) else { return Ok(()) };
         let address = (listener.address.host.as_str(), listener.address.port);
@@ -207,7 +211,7 @@ impl Proxy {
         let port = Arc::new(Port {
             name: listener.name.clone(),
             group: group.clone(),
-            password: listener.password.clone(),
+            gate,
             limits,
             cluster: listener.cluster.clone(),
             tls: listener.tls.is_some(),
@@ -342,6 +346,7 @@ async fn accept(
         };
         if port.clients.fetch_add(1, Ordering::Relaxed) >= port.max_clients {
             port.clients.fetch_sub(1, Ordering::Relaxed);
+            port.gate.shed(Shed::MaxClients);
             if terminator.is_none() {
                 let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
             }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides where data goes; it reads, classifies, and keeps each client's order.
 
+pub mod access;
 pub mod blocking;
 pub mod burst;
 pub mod cursor;
@@ -18,9 +19,10 @@ pub mod session;
 pub mod tracking;
 pub mod transaction;
 
-use crate::config::{Address, Secret};
+use crate::config::Address;
 use crate::group::GroupShared;
 use crate::tls::Complaints;
+use access::gate::Gate;
 use quorate_wire::resp::Limits;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -32,8 +34,8 @@ pub struct Port {
     pub name: String,
     /// The group its requests go to.
     pub group: Arc<GroupShared>,
-    /// What clients must send first.
-    pub password: Option<Secret>,
+    /// Who is let in, and may do what.
+    pub gate: Arc<Gate>,
     /// What one request may hold.
     pub limits: Limits,
     /// Where clients that want a cluster are told to connect; without it there is none.

@@ -71,6 +71,9 @@ impl Worker {
         {
             return s.error("NOAUTH Authentication required.");
         }
+        if s.access.is_looked_at() && !self.may_pass(s, command, carry, args) {
+            return;
+        }
         if s.only_subscribes() && !pubsub::is_allowed(carry.local()) {
             return s.error(&pubsub::refusal(command));
         }

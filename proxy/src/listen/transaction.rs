@@ -35,6 +35,9 @@ const MAX_BYTES: usize = 64 << 20;
 const APART: &str = "ERR commands that run on one replica first, as scripts and SPOP do, cannot share a transaction with \
                      PUBLISH, FLUSHALL, SCRIPT LOAD or FUNCTION LOAD";
 
+/// What a client reads that logs in between MULTI and EXEC.
+const LOGIN: &str = "ERR a login cannot be part of a transaction";
+
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 
 /// A session's transaction.
@@ -285,6 +288,11 @@ impl Worker {
             return Err(why.message(&args[0]).into());
         }
         match carry {
+            // Who it is must not change between what was let in and what is done; and a login may have to wait.
+            Carry::Local(Local::Auth) => return Err(LOGIN.into()),
+            Carry::Local(Local::Hello) if args.from(1).any(|word| word.eq_ignore_ascii_case(b"auth")) => {
+                return Err(LOGIN.into());
+            }
             Carry::Local(Local::Hello) if changes_dialect(s, args) => {
                 return Err("ERR HELLO inside MULTI cannot change the protocol: one entry has one".into());
             }
