@@ -1,5 +1,6 @@
 //! What becomes of one command: answered here, refused, or put into the outbox of its group.
 
+use super::access::over_rate;
 use super::burst::{Kind, LARGE, Payload};
 use super::filter::{RANDOM_TRIES, Shape};
 use super::inspect::{self, InfoParts};
@@ -200,6 +201,12 @@ impl Worker {
     fn unresolved(&self, s: &mut Session, error: &CommandError) {
         if !s.trusted {
             return s.error("NOAUTH Authentication required.");
+        }
+        if s.access.is_looked_at()
+            && let Some(message) = over_rate(s, self.now_us())
+        {
+            s.transaction.spoil();
+            return s.error(&message);
         }
         match error {
             // An EXEC that is wrong ends the transaction as well.

@@ -24,34 +24,21 @@ pub enum Login {
 /// Logs a client in.
 pub fn login(worker: &Worker, s: &mut Session, user: &[u8], password: &[u8]) -> Login {
     let who = Who::new(s.client.peer.ip(), user);
-    // One that waited was counted when it came.
-    let counted = std::mem::take(&mut s.access.waited)
-        || {
-            let now_us = worker.clock.now_us();
-            match s.port.gate.throttle.attempt(who, now_us) {
-                Attempt::Now => false,
-                Attempt::At(at_us) if at_us <= now_us => true,
-                Attempt::At(at_us) => {
-                    s.access.waited = true;
-                    postpone(worker, s, at_us);
-                    return Login::Later;
-                }
-                Attempt::Refused(us) => {
-                    s.port.gate.shed(Shed::Logins);
-                    let seconds = us.div_ceil(1_000_000);
-                    return Login::Failed(format!(
-                        "ERR too many failed logins as this user from your address: try again in {seconds} seconds"
-                    ));
-                }
-            }
-        };
+    let counted = match std::mem::take(&mut s.access.waited) {
+        // It was counted when it came.
+        true => true,
+        false => match turn(worker, s, who) {
+            Ok(counted) => counted,
+            Err(ended) => return ended,
+        },
+    };
     // Also for users that there are not, so that they take as long.
     let guess = Digest::of(password);
     let account = s.port.gate.account(user).cloned();
     match account.filter(|account| account.user.admits(&guess)) {
         Some(account) => {
             if counted {
-                s.port.gate.throttle.succeeded(who);
+                s.port.gate.throttle.succeeded(who, worker.clock.now_us());
             }
             s.become_user(Some(account));
             Login::Done
@@ -62,6 +49,27 @@ pub fn login(worker: &Worker, s: &mut Session, user: &[u8], password: &[u8]) -> 
             }
             complain(worker, s, user);
             Login::Failed("WRONGPASS invalid username-password pair or user is disabled.".into())
+        }
+    }
+}
+
+/// Is it this login's turn? Then whether it was counted as a failure.
+fn turn(worker: &Worker, s: &mut Session, who: Who) -> Result<bool, Login> {
+    let now_us = worker.clock.now_us();
+    match s.port.gate.throttle.attempt(who, now_us) {
+        Attempt::Now => Ok(false),
+        Attempt::At(at_us) if at_us <= now_us => Ok(true),
+        Attempt::At(at_us) => {
+            s.access.waited = true;
+            postpone(worker, s, at_us);
+            Err(Login::Later)
+        }
+        Attempt::Refused(us) => {
+            s.port.gate.shed(Shed::Logins);
+            let seconds = us.div_ceil(1_000_000);
+            Err(Login::Failed(format!(
+                "ERR too many failed logins as this user from your address: try again in {seconds} seconds"
+            )))
         }
     }
 }

@@ -102,24 +102,21 @@ impl Worker {
 /// Is this one request too many? What ends a transaction or a connection never is, nor a login.
 fn too_fast(s: &Session, command: &Command, carry: Carry, now_us: u64) -> Option<String> {
     let ends = matches!(carry, Carry::Transaction(Step::Exec | Step::Discard));
-    if ends || command.flags.has(Flags::NO_AUTH) {
-        return None;
-    }
-    let account = s.access.account.as_deref().and_then(|account| account.bucket.as_ref());
+    if ends || command.flags.has(Flags::NO_AUTH) { None } else { over_rate(s, now_us) }
+}
+
+/// Takes one request out of the client's bucket and its user's. What it reads if one is empty.
+pub(super) fn over_rate(s: &Session, now_us: u64) -> Option<String> {
+    let of_user = s.access.account.as_deref().and_then(|account| account.bucket.as_ref());
     let buckets =
-        [(s.access.bucket.as_deref(), Shed::ClientRate, "a client"), (account, Shed::UserRate, "this user")];
-    for (bucket, why, whom) in buckets {
-        if let Some(bucket) = bucket
-            && !bucket.take(now_us)
-        {
-            s.port.gate.shed(why);
-            let most = bucket.rate().requests_per_second;
-            return Some(format!(
-                "ERR rate limit exceeded: {whom} may send {most} requests per second; nothing was done"
-            ));
-        }
-    }
-    None
+        [(s.access.bucket.as_deref(), Shed::ClientRate, "a client"), (of_user, Shed::UserRate, "this user")];
+    let (bucket, why, whom) = buckets
+        .into_iter()
+        .filter_map(|(bucket, why, whom)| Some((bucket?, why, whom)))
+        .find(|(bucket, ..)| !bucket.take(now_us))?;
+    s.port.gate.shed(why);
+    let most = bucket.rate().requests_per_second;
+    Some(format!("ERR rate limit exceeded: {whom} may send {most} requests per second; nothing was done"))
 }
 
 /// What the client reads that may not do this.
