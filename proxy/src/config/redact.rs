@@ -28,8 +28,9 @@ fn walk_table(table: &DeTable<'_>, text: &str, masks: &mut Vec<Range<usize>>) {
         match value.get_ref() {
             DeValue::Table(inner) => walk_table(inner, text, masks),
             _ if is_secret_key(key.get_ref()) => masks.push(value.span()),
-            DeValue::String(rules) if key.get_ref() == RULES && has_password(rules) => {
-                masks.push(value.span())
+            // The `@` of rules is that of a category.
+            DeValue::String(rules) if key.get_ref() == RULES => {
+                masks.extend(has_password(rules).then(|| value.span()));
             }
             // A key in place of its file's name.
             DeValue::String(pem) if pem.contains("-----BEGIN") => masks.push(value.span()),
