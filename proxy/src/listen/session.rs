@@ -344,6 +344,11 @@ impl Session {
         self.answer(out.freeze());
     }
 
+    /// Are answers collected, so that each must come at once?
+    pub fn is_captured(&self) -> bool {
+        self.capture.is_some()
+    }
+
     /// What `work` would answer now.
     pub fn captured(&mut self, work: impl FnOnce(&mut Self)) -> Bytes {
         self.capture = Some(BytesMut::new());

@@ -59,19 +59,23 @@ fn turn(worker: &Worker, s: &mut Session, who: Who) -> Result<bool, Login> {
     match s.port.gate.throttle.attempt(who, now_us) {
         Attempt::Now => Ok(false),
         Attempt::At(at_us) if at_us <= now_us => Ok(true),
+        // An EXEC does not wait.
+        Attempt::At(at_us) if s.is_captured() => Err(refused(s, at_us - now_us)),
         Attempt::At(at_us) => {
             s.access.waited = true;
             postpone(worker, s, at_us);
             Err(Login::Later)
         }
-        Attempt::Refused(us) => {
-            s.port.gate.shed(Shed::Logins);
-            let seconds = us.div_ceil(1_000_000);
-            Err(Login::Failed(format!(
-                "ERR too many failed logins as this user from your address: try again in {seconds} seconds"
-            )))
-        }
+        Attempt::Refused(us) => Err(refused(s, us)),
     }
+}
+
+fn refused(s: &Session, us: u64) -> Login {
+    s.port.gate.shed(Shed::Logins);
+    let seconds = us.div_ceil(1_000_000);
+    Login::Failed(format!(
+        "ERR too many failed logins as this user from your address: try again in {seconds} seconds"
+    ))
 }
 
 fn complain(worker: &Worker, s: &Session, user: &[u8]) {

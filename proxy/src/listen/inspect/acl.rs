@@ -11,10 +11,6 @@ use quorate_wire::command::access::{CATEGORIES, categories, category};
 use quorate_wire::command::{self, Command};
 use quorate_wire::resp::{Args, encode};
 
-/// What a client reads that would change users.
-const ELSEWHERE: &str = "ERR users are set in the proxy's configuration, as sections [user.NAME] of quorate.toml, \
-                         and read when it starts";
-
 /// Entries of the log that are told if nobody says how many.
 const FEW: usize = 10;
 
@@ -45,8 +41,7 @@ pub fn answer(worker: &Worker, s: &mut Session, command: &Command, args: Args) {
         },
         "acl|cat" => cat(s, args),
         "acl|dryrun" => dry_run(s, args),
-        "acl|log" => log(worker, s, args),
-        _ => s.error(ELSEWHERE),
+        _ => log(worker, s, args),
     }
 }
 

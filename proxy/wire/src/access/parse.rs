@@ -183,11 +183,12 @@ fn unreadable(word: &str) -> Wrong {
     ];
     let wrong = Wrong::new(format!("'{}' is not a rule", shown(word)));
     let bare = word.to_lowercase();
+    let begin: String = bare.chars().take(3).collect();
     let is_command = find(&bare).is_some() || category(bare.trim_start_matches('@')).is_some();
     match () {
         () if is_command => wrong.help("'+' before it allows it, '-' denies it"),
         () if word.starts_with(')') => wrong.help("a selector begins with '('"),
-        () if WORDS.iter().any(|known| known.starts_with(&bare[..bare.len().min(3)])) => wrong.help(
+        () if WORDS.iter().any(|known| known.starts_with(&begin)) => wrong.help(
             "words: on, off, nopass, allcommands, nocommands, allkeys, resetkeys, allchannels, resetchannels",
         ),
         () => wrong.help("as in +get, -@dangerous, ~cache:*, %R~shared:* or &news.*"),
@@ -322,6 +323,23 @@ mod tests {
         for text in [">hunter2", "<hunter2", "#hunter2", "!hunter2", "(>hunter2)"] {
             let errors = rules(text).expect_err("it is refused");
             assert!(errors[0].secret && !errors[0].message.contains("hunter2"), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "([-+~%&@()|a-z \u{e9}\u{1f600}RW*]|get|read|config|all){0,40}") {
+            match Rules::parse(&text) {
+                Ok(rules) => {
+                    let line = rules.line();
+                    proptest::prop_assert_eq!(Rules::parse(&line).expect("its own words").line(), line);
+                }
+                Err(errors) => {
+                    for error in errors {
+                        proptest::prop_assert!(text.get(error.at.clone()).is_some(), "{error:?}");
+                    }
+                }
+            }
         }
     }
 }
