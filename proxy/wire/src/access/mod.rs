@@ -33,6 +33,9 @@ impl PartialEq for Rules {
 
 impl Eq for Rules {}
 
+/// What has a server run a script, one that only reads included.
+const SCRIPTS: [&str; 6] = ["eval", "evalsha", "fcall", "eval_ro", "evalsha_ro", "fcall_ro"];
+
 /// Why a command is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Denied {
@@ -83,7 +86,7 @@ impl Rules {
     /// May the user have a server run what nobody looks into, and is there anything that this gets around?
     pub fn may_escape(&self) -> bool {
         let runs = |name: &str| crate::command::lookup(name.as_bytes()).is_some_and(|c| self.may_run(c));
-        !self.is_unrestricted() && ["eval", "evalsha", "fcall"].into_iter().any(runs)
+        !self.is_unrestricted() && SCRIPTS.into_iter().any(runs)
     }
 
     /// Does some selector have this command, whatever its arguments?
@@ -184,6 +187,7 @@ mod tests {
         assert!(parse("+@all ~* &* -get +get").may_escape(), "a server may know more commands");
         assert!(!parse("+@all allkeys").is_unrestricted());
         assert!(parse("+@all ~a*").may_escape());
+        assert!(parse("+fcall_ro ~a*").may_escape(), "it reads whatever it likes");
         assert!(!parse("+@all -@scripting ~a*").may_escape());
         assert!(Rules::everything().is_unrestricted() && Rules::everything().is_open());
         assert!(!parse("off").is_enabled() && parse("").is_enabled());
