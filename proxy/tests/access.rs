@@ -571,7 +571,8 @@ fn who_sends_more_than_the_rate_is_told_so_and_nothing_is_done() {
     let mut first = cluster.client();
     let refused = send(&mut first, "a");
     assert!((20..=30).contains(&refused), "{refused} of 50 refused");
-    assert_eq!(send(&mut cluster.client(), "b"), refused.clamp(28, 30), "each client has its own");
+    let others = send(&mut cluster.client(), "b");
+    assert!((20..=30).contains(&others), "each client has its own: {others} of 50 refused");
     assert_eq!(cluster.client().line("GET a").string(), (50 - refused).to_string());
     first.send(&encode(&["AUTH", "slow", "x"])).expect("sent");
     assert_eq!(first.read().expect("a reply").string(), "OK", "a login is never too much");
