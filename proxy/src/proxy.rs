@@ -13,6 +13,7 @@ use crate::drive::Driver;
 use crate::group::{GroupShared, Routing};
 use crate::journal::JournalError;
 use crate::listen::Port;
+use crate::listen::access::gate::{Gate, Shed, gates};
 use crate::listen::groups::Routes;
 use crate::listen::groups::record::{self, RecordError};
 use crate::listen::inspect::Inspection;
@@ -152,7 +153,9 @@ impl Proxy {
         }
         let registry = Arc::new(Registry::default());
         let counters: Vec<Arc<WorkerCounters>> = (0..count).map(|_| Arc::default()).collect();
+        let gates = gates(config);
         let metrics = Metrics {
+            gates: gates.clone(),
             workers: counters.clone(),
             groups: groups.clone(),
             clients: registry.clone(),
@@ -188,9 +191,9 @@ impl Proxy {
             acceptors: JoinSet::new(),
             drain_timeout: config.proxy.drain_timeout,
         };
-        for listener in &config.listeners {
+        for (listener, gate) in config.listeners.iter().zip(gates) {
             let terminator = terminators.iter().find(|t| t.listener == listener.name).cloned();
-            proxy.listen(listener, terminator).await?;
+            proxy.listen(listener, terminator, gate).await?;
         }
         // The ticker that ends runaway guests lives as long as the engine.
         std::mem::forget(host);
@@ -201,6 +204,7 @@ impl Proxy {
         &mut self,
         listener: &Listener,
         terminator: Option<Arc<Terminator>>,
+        gate: Arc<Gate>,
     ) -> Result<(), StartError> {
         let named = |name: &String| self.groups.iter().find(|group| group.name == *name).cloned();
         let groups: Vec<Arc<GroupShared>> = listener.groups.iter().filter_map(named).collect();
@@ -219,7 +223,7 @@ impl Proxy {
             routes: (groups.len() > 1).then(|| Routes::even(groups.len(), listener.split_mset)),
             groups,
             group,
-            password: listener.password.clone(),
+            gate,
             limits,
             cluster: listener.cluster.clone(),
             tls: listener.tls.is_some(),
@@ -354,6 +358,7 @@ async fn accept(
         };
         if port.clients.fetch_add(1, Ordering::Relaxed) >= port.max_clients {
             port.clients.fetch_sub(1, Ordering::Relaxed);
+            port.gate.shed(Shed::MaxClients);
             if terminator.is_none() {
                 let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
             }

@@ -120,6 +120,16 @@ fn a_full_file_becomes_plain_values() {
 }
 
 #[test]
+fn users_become_plain_values() {
+    let full = serde_json::to_value(good("good-users")).expect("a configuration is JSON");
+    let values = serde_json::json!({ "users": full["users"], "listeners": full["listeners"] });
+    insta::assert_snapshot!("users-as-json", serde_json::to_string_pretty(&values).expect("JSON"));
+    let app = good("good-users").users.into_iter().find(|user| user.name == "app").expect("it is there");
+    let admits = |password: &str| app.admits(&config::Digest::of(password.as_bytes()));
+    assert!(admits("hunter2") && admits("pw") && !admits("PW") && !admits(""));
+}
+
+#[test]
 fn what_is_made_in_code_equals_what_is_read() {
     use config::{Address, Backend, Group, Listener, State};
     let at = |port| Address::new("127.0.0.1", port);

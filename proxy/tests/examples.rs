@@ -50,8 +50,13 @@ fn own_policy() {
 }
 
 #[test]
+fn users() {
+    run("users");
+}
+
+#[test]
 fn no_example_is_forgotten() {
-    let known = ["own-policy", "survive-a-kill", "three-replicas"];
+    let known = ["own-policy", "survive-a-kill", "three-replicas", "users"];
     let entries = std::fs::read_dir(folder("")).expect("there are examples");
     let folders = entries.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
     let mut names: Vec<String> =

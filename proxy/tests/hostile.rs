@@ -217,6 +217,7 @@ fn a_client_that_does_not_read_is_closed() {
         wait_until("it is closed", LONG, || cluster.proxy.log().contains("does not read its replies"));
         assert!(greedy.is_closed());
     });
+    assert_eq!(cluster.proxy.metric("quorate_sheds_total"), 1.0);
     let grown = resident(&cluster).saturating_sub(before);
     assert!(grown < 300, "it took {grown} MiB");
 }

@@ -26,12 +26,12 @@ pub use load::{Loaded, MAX_FILE_BYTES, load, parse};
 pub use model::{
     Ack, Admin, Backend, BackendKind, BackendTls, ClientCertificates, Config, Durability, Expectation,
     ExpectationPlaces, Group, GroupPlaces, ListenTls, Listener, Log, LogFormat, LogLevel, Mode, Outcome,
-    Policy, PolicyLimits, PolicySource, Proxy, Reseed, ReseedBy, State, WriteQuorum,
+    Policy, PolicyLimits, PolicySource, Proxy, Rate, Reseed, ReseedBy, State, User, WriteQuorum,
 };
 pub use place::{Place, Sources};
 pub use report::{MAX_PROBLEMS, Problem, Report, Severity};
 pub use schema::schema;
-pub use secret::Secret;
+pub use secret::{Digest, Secret};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 
 /// Looks an environment variable up; tests pass a table.

@@ -4,9 +4,10 @@
 
 use super::address::Address;
 use super::place::Place;
-use super::secret::Secret;
+use super::secret::{Digest, Secret};
 use super::units::format_duration;
 use quorate_core::plan::ReadPick;
+use quorate_wire::access::Rules;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -19,6 +20,9 @@ use std::time::Duration;
 pub struct Config {
     /// Where clients connect, by name.
     pub listeners: Vec<Listener>,
+    /// Who may connect to listeners that name them, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
     /// The servers, by name.
     pub backends: Vec<Backend>,
     /// Which backends hold the same data, by name.
@@ -73,6 +77,9 @@ pub struct Listener {
     pub tls: Option<ListenTls>,
     /// What clients must send with AUTH; `None` lets everyone in.
     pub password: Option<Secret>,
+    /// The users that are let in; `None` for the one that `password` describes, who may do everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Vec<String>>,
     /// Looks like a cluster of one node, which clients find here; `None` for no cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Address>,
@@ -87,6 +94,9 @@ pub struct Listener {
     /// A client that is silent for this long is closed; zero means never.
     #[serde(serialize_with = "duration_text")]
     pub idle_timeout: Duration,
+    /// How fast one client may send; `None` for no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
     /// Where the section's address stands.
     #[serde(skip)]
     pub at: Place,
@@ -102,14 +112,59 @@ impl Listener {
             split_mset: false,
             tls: None,
             password: None,
+            users: None,
             cluster: None,
             max_clients: 10_000,
             max_request: 512 << 20,
             max_command: 1 << 30,
             output_limit: 256 << 20,
             idle_timeout: Duration::ZERO,
+            rate: None,
             at: Place::NOWHERE,
         }
+    }
+}
+
+/// How fast requests may come. What is saved up in a rest may come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rate {
+    /// So many a second.
+    pub requests_per_second: u32,
+    /// So many at once.
+    pub requests_burst: u32,
+}
+
+/// `[user.NAME]`: who may connect, and do what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct User {
+    /// Name from the configuration.
+    pub name: String,
+    /// Each of them is right.
+    pub passwords: Vec<Digest>,
+    /// What it may do.
+    #[serde(serialize_with = "rules_text")]
+    pub rules: Rules,
+    /// How fast its clients together may send; `None` for no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Where the name stands.
+    #[serde(skip)]
+    pub at: Place,
+}
+
+impl User {
+    /// A user with these rules, and no password.
+    pub fn new(name: impl Into<String>, rules: Rules) -> Self {
+        User { name: name.into(), passwords: Vec::new(), rules, rate: None, at: Place::NOWHERE }
+    }
+
+    /// Is it let in with this? A user without a password is let in with any. The time it takes does not tell how
+    /// much of a guess is right.
+    pub fn admits(&self, guess: &Digest) -> bool {
+        let right = self.passwords.iter().fold(false, |right, password| password.equals(guess) | right);
+        self.rules.is_enabled() && (right || self.rules.is_open())
     }
 }
 
@@ -667,6 +722,10 @@ pub struct ExpectationPlaces {
     pub outcome: Place,
     /// The hints; the outcome where none were given.
     pub hints: Place,
+}
+
+fn rules_text<S: Serializer>(rules: &Rules, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(rules.text())
 }
 
 /// Durations are written as the file has them.

@@ -5,7 +5,8 @@
 
 use super::place::Place;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -47,6 +48,9 @@ pub(super) struct RawConfig {
     /// Where clients connect: one section a listener.
     #[schemars(with = "BTreeMap<String, RawListen>")]
     pub listen: Sections<RawListen>,
+    /// Who may connect, and what each may do: one section a user, for listeners that name it.
+    #[schemars(with = "BTreeMap<String, RawUser>")]
+    pub user: Sections<RawUser>,
     /// The servers: one section each.
     #[schemars(with = "BTreeMap<String, RawBackend>")]
     pub backend: Sections<RawBackend>,
@@ -83,6 +87,8 @@ pub(super) struct RawListen {
     pub tls: Option<At<RawListenTls>>,
     /// What clients must send with AUTH; everyone is let in without it.
     pub password: Option<At<RawSecret>>,
+    /// The users that are let in, each with its own password and rules; in place of password.
+    pub users: Option<At<Vec<At<String>>>>,
     /// Look like a cluster of one node, for clients that know no other way; as host:port, where they find it.
     pub cluster: Option<At<String>>,
     /// The most clients at the same time.
@@ -100,6 +106,25 @@ pub(super) struct RawListen {
     /// A client that is silent for this long is closed; "0s" means never.
     #[schemars(extend("default" = "0s"))]
     pub idle_timeout: Option<At<Span>>,
+    /// Requests that one client may send a second; what is more is refused. No limit without it.
+    pub requests_per_second: Option<At<i64>>,
+    /// Requests that a client may send at once after a rest; as many as in a second by default.
+    pub requests_burst: Option<At<i64>>,
+}
+
+/// One user: how it logs in, and what it may do.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+#[schemars(extend("required" = ["rules"]))]
+pub(super) struct RawUser {
+    /// What it logs in with: a secret, or a list of secrets and of SHA-256 digests as "#HEX", any of which is right.
+    pub password: Option<At<RawPasswords>>,
+    /// What it may do, in the rule language of Redis's ACLs, as in "~cache:* +@read +@write -@dangerous". Must be given.
+    pub rules: Option<At<String>>,
+    /// Requests that all its clients together may send a second; what is more is refused. No limit without it.
+    pub requests_per_second: Option<At<i64>>,
+    /// Requests that they may send at once after a rest; as many as in a second by default.
+    pub requests_burst: Option<At<i64>>,
 }
 
 /// TLS towards clients. The files are PEM, relative to this one, and read again when they change.
@@ -499,5 +524,79 @@ impl Visitor<'_> for QuorumVisitor {
 
     fn visit_str<E>(self, word: &str) -> Result<RawQuorum, E> {
         Ok(RawQuorum::Word(word.to_string()))
+    }
+}
+
+/// One secret, or several.
+#[derive(Debug)]
+pub(super) enum RawPasswords {
+    One(RawSecret),
+    Several(Vec<At<RawPassword>>),
+}
+
+/// A secret, or a digest.
+#[derive(Debug)]
+pub(super) enum RawPassword {
+    Secret(RawSecret),
+    Digest(String),
+}
+
+impl JsonSchema for RawPasswords {
+    fn schema_name() -> Cow<'static, str> {
+        "Passwords".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<RawSecret>();
+        let digest = json_schema!({ "type": "string", "pattern": "^#[0-9a-f]{64}$" });
+        json_schema!({ "anyOf": [one.clone(), { "type": "array", "items": { "anyOf": [one, digest] } }] })
+    }
+}
+
+impl<'de> Deserialize<'de> for RawPasswords {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PasswordsVisitor)
+    }
+}
+
+struct PasswordsVisitor;
+
+impl<'de> Visitor<'de> for PasswordsVisitor {
+    type Value = RawPasswords;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a table or a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<RawPasswords, A::Error> {
+        Ok(RawPasswords::Several(Vec::deserialize(SeqAccessDeserializer::new(list))?))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawPasswords, A::Error> {
+        Ok(RawPasswords::One(RawSecret::deserialize(MapAccessDeserializer::new(map))?))
+    }
+}
+
+impl<'de> Deserialize<'de> for RawPassword {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PasswordVisitor)
+    }
+}
+
+struct PasswordVisitor;
+
+impl<'de> Visitor<'de> for PasswordVisitor {
+    type Value = RawPassword;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a table or a string")
+    }
+
+    fn visit_str<E>(self, digest: &str) -> Result<RawPassword, E> {
+        Ok(RawPassword::Digest(digest.to_string()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawPassword, A::Error> {
+        Ok(RawPassword::Secret(RawSecret::deserialize(MapAccessDeserializer::new(map))?))
     }
 }

@@ -13,6 +13,9 @@ const MASK: &str = "***";
 /// Keys whose values are secrets.
 const SECRET_KEYS: [&str; 4] = ["password", "secret", "token", "passwd"];
 
+/// The key of a user's rules, where a password may stand by mistake, as Redis has it.
+pub(super) const RULES: &str = "rules";
+
 /// The values of all keys that hold secrets, and the passwords of all URLs.
 pub(super) fn tree_masks(table: &DeTable<'_>, text: &str) -> Vec<Range<usize>> {
     let mut masks = Vec::new();
@@ -25,12 +28,22 @@ fn walk_table(table: &DeTable<'_>, text: &str, masks: &mut Vec<Range<usize>>) {
         match value.get_ref() {
             DeValue::Table(inner) => walk_table(inner, text, masks),
             _ if is_secret_key(key.get_ref()) => masks.push(value.span()),
+            // The `@` of rules is that of a category.
+            DeValue::String(rules) if key.get_ref() == RULES => {
+                masks.extend(has_password(rules).then(|| value.span()));
+            }
             // A key in place of its file's name.
             DeValue::String(pem) if pem.contains("-----BEGIN") => masks.push(value.span()),
             DeValue::String(url) if is_broken_url(key.get_ref(), url) => masks.push(value.span()),
             _ => walk_value(value, text, masks),
         }
     }
+}
+
+/// Is one of these rules a password or its digest?
+fn has_password(rules: &str) -> bool {
+    let bare = |word: &str| word.trim_start_matches('(').starts_with(['>', '<', '#', '!']);
+    rules.split_whitespace().any(bare)
 }
 
 /// Does a key of this name hold a URL?
@@ -119,13 +132,23 @@ fn url_passwords(text: &str) -> Vec<Range<usize>> {
     if schemes.is_empty() {
         let start = text.find(['"', '\'']).or(text.find('=')).map_or(0, |i| i + 1);
         // Without a scheme there may be no colon left before the password either.
-        let at = text[start..].rfind('@').filter(|at| *at > 0);
+        let rest = &text[start..];
+        let at = rest.rmatch_indices('@').map(|(at, _)| at).find(|at| *at > 0 && !is_category(rest, *at));
         return at.map(|at| start..start + at).into_iter().collect();
     }
     schemes
         .into_iter()
         .filter_map(|start| before_at(text, start).or_else(|| not_a_port(text, start)))
         .collect()
+}
+
+/// Is this `@` that of a category among rules, as in `+@read`?
+fn is_category(text: &str, at: usize) -> bool {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '(' | ')');
+    let start = text[..at].rfind(ends).map_or(0, |end| end + 1);
+    let name = text[at + 1..].split(ends).next().unwrap_or_default();
+    // A blank of several bytes is no word's end that rules know.
+    matches!(text.get(start..at), Some("+" | "-")) && name.chars().all(|c| c.is_ascii_alphabetic())
 }
 
 /// A message without the password of a URL that stands where a name should.
@@ -254,5 +277,13 @@ mod tests {
         assert_eq!(apply("aSECRETb", &masks, 7), ("a***b".into(), 4));
         assert_eq!(apply("aSECRETb", &masks, 3), ("a***b".into(), 1));
         assert_eq!(apply("aSECRETb", &masks, 0), ("a***b".into(), 0));
+    }
+
+    #[test]
+    fn categories_of_rules_are_no_urls() {
+        assert!(url_passwords("rules = \"~a:* +@read (-@all) +@reed\"").is_empty());
+        assert_eq!(url_passwords("rules = \"+@all ann:pw@host\"").first(), Some(&(9..21)));
+        assert_eq!(url_passwords("url = \"ann:pw+@host\"").first(), Some(&(7..14)));
+        assert!(has_password("on >pw +get") && has_password("(#ab)") && !has_password("~a>b +get"));
     }
 }

@@ -4,9 +4,10 @@
 //! rest into the raw types cannot fail and the second pass still sees all that is usable.
 
 use super::place::Place;
+use super::redact::{self, RULES};
 use super::report::Problem;
+use super::schema;
 use super::suggest::{brief, known, nearest};
-use super::{redact, schema};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -189,7 +190,7 @@ fn properties(node: &Value) -> Vec<&str> {
 
 /// Does some section have such a key, and can its value hold no secret?
 pub(super) fn is_harmless_key(key: &str) -> bool {
-    home_of(key).is_some() && !redact::is_secret_key(key) && !redact::is_url_key(key)
+    home_of(key).is_some() && !redact::is_secret_key(key) && !redact::is_url_key(key) && key != RULES
 }
 
 /// The section that has such a key.
@@ -205,8 +206,8 @@ fn home_of(key: &str) -> Option<String> {
 }
 
 fn wrong_type(node: &Value, found: &str, path: &str) -> Problem {
-    let is_secret = node["properties"].get("env").is_some();
-    if is_secret && found == "string" {
+    let is_secret = |branch: &&Value| branch["properties"].get("env").is_some();
+    if branches(node).iter().any(is_secret) && found == "string" {
         return Problem::error("C017", format!("{} is in plain text", brief(path)))
             .help("write { env = \"NAME\" } or { file = \"PATH\" }");
     }

@@ -1,5 +1,7 @@
 //! Commands that the proxy answers itself: the connection's own business.
 
+use super::access::gate::DEFAULT;
+use super::access::{self, Login};
 use super::inspect;
 use super::pubsub;
 use super::registry::Client;
@@ -21,8 +23,8 @@ pub fn answer(worker: &Worker, s: &mut Session, what: Local, command: &Command, 
             Some(text) => bulk(s, text),
         },
         Local::Echo => bulk(s, &args[1]),
-        Local::Hello => hello(s, args),
-        Local::Auth => auth(s, args),
+        Local::Hello => hello(worker, s, args),
+        Local::Auth => auth(worker, s, args),
         Local::Select => match args.get(1) {
             Some(b"0") => ok(s, "+OK\r\n"),
             Some(other) if number(other).is_none() => s.error("ERR value is not an integer or out of range"),
@@ -86,41 +88,30 @@ fn is(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
 }
 
-/// Checks a user and password against the listener's. `Err` is the error line.
-fn login(s: &Session, user: &[u8], password: &[u8]) -> Result<(), &'static str> {
-    const WRONG: &str = "WRONGPASS invalid username-password pair or user is disabled.";
-    match &s.port.password {
-        _ if user != b"default" => Err(WRONG),
-        None => Ok(()),
-        Some(secret) if secret.matches(password) => Ok(()),
-        Some(_) => Err(WRONG),
-    }
-}
-
-fn auth(s: &mut Session, args: Args) {
+fn auth(worker: &Worker, s: &mut Session, args: Args) {
+    let open = s.port.gate.account(DEFAULT.as_bytes()).is_some_and(|account| account.user.rules.is_open());
     let (user, password) = match args.len() {
-        2 if s.port.password.is_none() => {
+        2 if open => {
             return s.error(
                 "ERR AUTH <password> called without any password configured for the default user. \
                  Are you sure your configuration is correct?",
             );
         }
-        2 => (&b"default"[..], &args[1]),
+        2 => (DEFAULT.as_bytes(), &args[1]),
         3 => (&args[1], &args[2]),
         _ => return s.error("ERR syntax error"),
     };
-    match login(s, user, password) {
-        Ok(()) => {
-            s.trusted = true;
-            ok(s, "+OK\r\n");
-        }
-        Err(message) => s.error(message),
+    match access::login(worker, s, user, password) {
+        Login::Done => ok(s, "+OK\r\n"),
+        Login::Failed(message) => s.error(&message),
+        Login::Later => {}
     }
 }
 
-fn hello(s: &mut Session, args: Args) {
+fn hello(worker: &Worker, s: &mut Session, args: Args) {
     let mut dialect = s.dialect;
     let mut name = None;
+    let mut credentials = None;
     let mut next = 1;
     if let Some(version) = args.get(1) {
         match number(version) {
@@ -134,10 +125,7 @@ fn hello(s: &mut Session, args: Args) {
     while let Some(option) = args.get(next) {
         match (args.get(next + 1), args.get(next + 2)) {
             (Some(user), Some(password)) if is(option, "auth") => {
-                match login(s, user, password) {
-                    Ok(()) => s.trusted = true,
-                    Err(message) => return s.error(message),
-                }
+                credentials = Some((user, password));
                 next += 3;
             }
             (Some(value), _) if is(option, "setname") => {
@@ -151,6 +139,13 @@ fn hello(s: &mut Session, args: Args) {
                 let option = String::from_utf8_lossy(option).into_owned();
                 return s.error(&format!("ERR Syntax error in HELLO option '{option}'"));
             }
+        }
+    }
+    if let Some((user, password)) = credentials {
+        match access::login(worker, s, user, password) {
+            Login::Done => {}
+            Login::Failed(message) => return s.error(&message),
+            Login::Later => return,
         }
     }
     if !s.trusted {
@@ -204,7 +199,7 @@ fn reset(worker: &Worker, s: &mut Session) {
     worker.unwatch(s);
     set_dialect(s, 2);
     s.speaks(Speaks::Always);
-    s.trusted = s.port.password.is_none();
+    s.become_user(None);
     s.transaction = Default::default();
     set_names(&s.client, |names| names.name.clear());
     ok(s, "+RESET\r\n");
@@ -362,7 +357,9 @@ fn kill(worker: &Worker, s: &mut Session, args: Args) {
             },
             b"addr" => victims.retain(|c| c.peer.to_string() == text),
             b"laddr" => victims.retain(|c| c.local.to_string() == text),
-            b"user" if text == "default" => {}
+            b"user" if text == DEFAULT || s.port.gate.account(value).is_some() => {
+                victims.retain(|c| c.user() == text);
+            }
             b"user" => return s.error(&format!("ERR No such user '{text}'")),
             b"type" if text.eq_ignore_ascii_case("normal") => victims.retain(|c| !c.subscribes()),
             b"type" if text.eq_ignore_ascii_case("pubsub") => victims.retain(|c| c.subscribes()),

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides where data goes; it reads, classifies, and keeps each client's order.
 
+pub mod access;
 pub mod blocking;
 pub mod burst;
 pub mod cursor;
@@ -19,9 +20,10 @@ pub mod session;
 pub mod tracking;
 pub mod transaction;
 
-use crate::config::{Address, Secret};
+use crate::config::Address;
 use crate::group::GroupShared;
 use crate::tls::Complaints;
+use access::gate::Gate;
 use groups::Routes;
 use quorate_wire::resp::Limits;
 use std::sync::Arc;
@@ -38,8 +40,8 @@ pub struct Port {
     pub routes: Option<Routes>,
     /// The first of them, whose is what concerns the listener as such.
     pub group: Arc<GroupShared>,
-    /// What clients must send first.
-    pub password: Option<Secret>,
+    /// Who is let in, and may do what.
+    pub gate: Arc<Gate>,
     /// What one request may hold.
     pub limits: Limits,
     /// Where clients that want a cluster are told to connect; without it there is none.

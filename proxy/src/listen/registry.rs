@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Names a client gave itself.
+/// Names a client gave itself, and the one that it logged in by.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
     /// `CLIENT SETNAME`.
@@ -18,6 +18,8 @@ pub struct Names {
     pub library: String,
     /// `CLIENT SETINFO lib-ver`.
     pub library_version: String,
+    /// The user that it is, if that was ever said.
+    pub user: Option<Arc<str>>,
 }
 
 /// One client, seen from any thread.
@@ -100,6 +102,11 @@ impl Client {
         self.names.lock().map(|names| names.clone()).unwrap_or_default()
     }
 
+    /// The name of the user that it is.
+    pub fn user(&self) -> String {
+        self.names().user.map_or_else(|| "default".into(), |user| user.to_string())
+    }
+
     /// Has it subscriptions?
     pub fn subscribes(&self) -> bool {
         self.subscriptions.iter().any(|count| count.load(Ordering::Relaxed) > 0)
@@ -131,7 +138,7 @@ impl Client {
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={} db=0 sub={} psub={} ssub={} multi=-1 \
              qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} \
-             user=default redir={} resp={} lib-name={} lib-ver={}",
+             user={} redir={} resp={} lib-name={} lib-ver={}",
             self.id,
             self.peer,
             self.local,
@@ -141,6 +148,7 @@ impl Client {
             told(1),
             told(2),
             self.command_name(),
+            names.user.as_deref().unwrap_or("default"),
             self.tracking.load(Ordering::Relaxed),
             self.dialect.load(Ordering::Relaxed),
             names.library,

@@ -1,5 +1,6 @@
 //! What becomes of one command: answered here, refused, or put into the outbox of its group.
 
+use super::access::over_rate;
 use super::burst::{Kind, LARGE, Payload};
 use super::cursor::Round;
 use super::filter::{RANDOM_TRIES, Shape};
@@ -72,6 +73,9 @@ impl Worker {
         {
             return s.error("NOAUTH Authentication required.");
         }
+        if s.access.is_looked_at() && !self.may_pass(s, command, carry, args) {
+            return;
+        }
         if s.only_subscribes() && !pubsub::is_allowed(carry.local()) {
             return s.error(&pubsub::refusal(command));
         }
@@ -84,7 +88,7 @@ impl Worker {
         if s.watches && !matches!(carry, Carry::Local(_) | Carry::Refused(_)) {
             return s.error("ERR Replica can't interact with the keyspace");
         }
-        let group = s.port.group.clone();
+        let group = &self.groups[s.port.group.index].shared;
         group.inspection.stats.called(self.index(), command);
         s.client.command.store(command.index() as u32, Ordering::Relaxed);
         if group.watchers.any() && !matches!(carry, Carry::Refused(_)) {
@@ -214,6 +218,12 @@ impl Worker {
     fn unresolved(&self, s: &mut Session, error: &CommandError) {
         if !s.trusted {
             return s.error("NOAUTH Authentication required.");
+        }
+        if s.access.is_looked_at()
+            && let Some(message) = over_rate(s, self.now_us())
+        {
+            s.transaction.spoil();
+            return s.error(&message);
         }
         match error {
             // An EXEC that is wrong ends the transaction as well.

@@ -1,6 +1,8 @@
 //! One client connection: reading, the order of its answers, writing.
 
 use super::Port;
+use super::access::Pass;
+use super::access::gate::Shed;
 use super::blocking::Latest;
 use super::filter::Shape;
 use super::groups::merge::Merge;
@@ -108,6 +110,8 @@ pub struct Session {
     pub dialect: u8,
     /// May it do anything?
     pub trusted: bool,
+    /// Who it is, and what it may do.
+    pub access: Pass,
     /// No more is read; it is closed when all answers are written.
     pub closing: bool,
     /// The burst that the next command may join.
@@ -153,7 +157,8 @@ pub struct Session {
 impl Session {
     /// A session whose tickets begin at `first_ticket`.
     pub fn new(number: u32, client: Arc<Client>, port: Arc<Port>, socket: Writer, first_ticket: u64) -> Self {
-        let trusted = port.password.is_none();
+        let access = Pass::new(&port.gate);
+        let trusted = access.is_in();
         Self {
             number,
             client,
@@ -161,6 +166,7 @@ impl Session {
             at: 0,
             dialect: 2,
             trusted,
+            access,
             closing: false,
             open_burst: None,
             own: Own::default(),
@@ -408,6 +414,11 @@ impl Session {
         self.answer(out.freeze());
     }
 
+    /// Are answers collected, so that each must come at once?
+    pub fn is_captured(&self) -> bool {
+        self.capture.is_some()
+    }
+
     /// What `work` would answer now.
     pub fn captured(&mut self, work: impl FnOnce(&mut Self)) -> Bytes {
         self.capture = Some(BytesMut::new());
@@ -549,6 +560,7 @@ fn check_limit(s: &Session) {
         if !s.own.is_empty() {
             s.port.group.hub.slow.fetch_add(1, Ordering::Relaxed);
         }
+        s.port.gate.shed(Shed::SlowReader);
         tracing::warn!(
             client = s.client.id,
             bytes = s.output.len(),
@@ -833,6 +845,9 @@ impl Session {
 }
 
 fn protocol_error(s: &mut Session, error: &ProtocolError) {
+    if error.is_size() {
+        s.port.gate.shed(Shed::RequestSize);
+    }
     s.error(&format!("ERR {error}"));
     s.closing = true;
 }

@@ -317,6 +317,10 @@ impl Worker {
             return Err(why.message(&args[0]).into());
         }
         match carry {
+            // Who it is must not change between what was let in and what is done.
+            Carry::Local(Local::Auth | Local::Hello) if may_change_user(s, command, args) => {
+                return Err("ERR a login as a user cannot be part of a transaction".into());
+            }
             Carry::Local(Local::Hello) if changes_dialect(s, args) => {
                 return Err("ERR HELLO inside MULTI cannot change the protocol: one entry has one".into());
             }
@@ -572,6 +576,12 @@ fn weight(filter: Filter) -> usize {
 
 fn kind(access: Access, plan: u16, dialect: u8) -> Kind {
     Kind { access, plan, dialect, stamp: false, everything: false, grows: false, leads: false, apart: false }
+}
+
+/// Could this AUTH or HELLO make the client another user?
+fn may_change_user(s: &Session, command: &Command, args: Args) -> bool {
+    let several = s.port.gate.accounts().len() > 1;
+    several && (command.name == "auth" || args.from(1).any(|word| word.eq_ignore_ascii_case(b"auth")))
 }
 
 /// Does this HELLO ask for another protocol than the session's?

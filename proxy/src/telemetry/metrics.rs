@@ -4,6 +4,7 @@ use super::{BOUNDS_US, WorkerCounters};
 use crate::backend::reseed::Outcome;
 use crate::backend::scrub::Totals;
 use crate::group::GroupShared;
+use crate::listen::access::gate::{Denial, Gate, Shed};
 use crate::listen::registry::Registry;
 use crate::memory::{Pressure, Usage};
 use crate::tls::Terminator;
@@ -30,6 +31,8 @@ pub struct Metrics {
     pub groups: Vec<Arc<GroupShared>>,
     /// The clients.
     pub clients: Arc<Registry>,
+    /// One a listener.
+    pub gates: Vec<Arc<Gate>>,
     /// One a listener with TLS.
     pub terminators: Vec<Arc<Terminator>>,
 }
@@ -207,6 +210,29 @@ impl Metrics {
         samples
     }
 
+    fn auth_failures(&self) -> Vec<Sample> {
+        let failures =
+            |gate: &Arc<Gate>| (vec![("listener", gate.listener.clone())], gate.denials(Denial::Auth) as f64);
+        self.gates.iter().map(failures).collect()
+    }
+
+    fn denials(&self) -> Vec<Sample> {
+        let told = Denial::ALL.iter().filter(|what| **what != Denial::Auth);
+        let of = |gate: &Arc<Gate>, what: Denial| {
+            let labels = vec![("listener", gate.listener.clone()), ("what", what.name().to_string())];
+            (labels, gate.denials(what) as f64)
+        };
+        told.flat_map(|what| self.gates.iter().map(|gate| of(gate, *what))).collect()
+    }
+
+    fn sheds(&self) -> Vec<Sample> {
+        let of = |gate: &Arc<Gate>, why: Shed| {
+            let labels = vec![("listener", gate.listener.clone()), ("reason", why.name().to_string())];
+            (labels, gate.sheds(why) as f64)
+        };
+        Shed::ALL.iter().flat_map(|why| self.gates.iter().map(|gate| of(gate, *why))).collect()
+    }
+
     fn requests(&self) -> Vec<Sample> {
         let class = |class: &OpClass| {
             let labels = vec![("protocol", "redis".to_string()), ("class", class.name().to_string())];
@@ -327,6 +353,9 @@ impl Collector for Collected {
         counter(e, "quorate_tracking_invalidations", "Changes that clients were told", invalidations)?;
         let evictions = m.by_group(|g| load(&g.tracker.evictions));
         counter(e, "quorate_tracking_evictions", "Keys forgotten because there were too many", evictions)?;
+        counter(e, "quorate_auth_failures", "Logins that failed", m.auth_failures())?;
+        counter(e, "quorate_access_denials", "Commands denied by a user's rules, by what", m.denials())?;
+        counter(e, "quorate_sheds", "What clients sent that was turned away, by reason", m.sheds())?;
         counter(e, "quorate_tls_handshakes", "Handshakes with clients, by how they ended", m.handshakes())?;
         counter(e, "quorate_tls_reloads", "Changed TLS files of listeners, by outcome", m.tls_reloads())?;
         let ends = m.terminators.iter().map(|t| (vec![("listener", t.listener.clone())], t.expiry() as f64));

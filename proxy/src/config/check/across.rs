@@ -90,6 +90,12 @@ fn same_groups(check: &mut Check<'_>, config: &Config) {
 /// Warnings. Only for a configuration without errors: most errors would make them wrong.
 pub(super) fn warn(check: &mut Check<'_>, config: &Config) {
     let used: BTreeSet<&str> = config.groups.iter().flat_map(|g| &g.replicas).map(String::as_str).collect();
+    let listed = config.listeners.iter().flat_map(|listener| listener.users.iter().flatten());
+    let admitted: BTreeSet<&str> = listed.map(String::as_str).collect();
+    for user in config.users.iter().filter(|user| !admitted.contains(user.name.as_str())) {
+        let problem = Problem::warning("C211", format!("no listener lets user '{}' in", brief(&user.name)));
+        check.add(problem.at(user.at).help("name it in a listener's users, or take it out"));
+    }
     for backend in config.backends.iter().filter(|backend| !used.contains(backend.name.as_str())) {
         let message = format!("backend '{}' is in no group", backend.name);
         check.add(

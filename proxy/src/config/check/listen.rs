@@ -35,9 +35,17 @@ impl Check<'_> {
         let output_limit = raw.output_limit.and_then(|size| self.size("output-limit", &size, REQUEST_BYTES));
         let idle_timeout =
             raw.idle_timeout.and_then(|t| self.duration("idle-timeout", &t, Duration::ZERO..=A_DAY));
+        let rate = self.rate(raw.requests_per_second.as_ref(), raw.requests_burst.as_ref());
+        if let (Some(users), Some(_)) = (&raw.users, &raw.password) {
+            let message = format!("{path} lets users in, and has a password of its own");
+            let help = "give the user 'default' that password";
+            self.add(Problem::error("C018", message).at(users.place).help(help));
+        }
         let listener = Listener {
             split_mset: raw.split_mset.map(|choice| self.needs_groups(&groups, choice)).unwrap_or_default(),
             groups,
+            users: raw.users.map(|users| self.admitted(&path, users)),
+            rate,
             tls: raw.tls.and_then(|tls| self.listen_tls(&path, tls)),
             password: raw.password.and_then(|secret| self.secret(&format!("{path}.password"), secret)),
             cluster: raw.cluster.and_then(|text| self.peer_address(&text)),

@@ -13,6 +13,7 @@ mod process;
 mod secrets;
 mod tls;
 mod url;
+mod user;
 mod values;
 mod words;
 
@@ -58,9 +59,10 @@ struct Check<'a> {
     taken: BTreeMap<String, String>,
 }
 
-/// Every backend and group that the file names, even those that are wrong in some way.
+/// Every user, backend and group that the file names, even those that are wrong in some way.
 #[derive(Debug, Default)]
 struct Names {
+    users: Vec<String>,
     backends: Vec<String>,
     groups: Vec<String>,
 }
@@ -73,9 +75,10 @@ impl Names {
                 names.filter(|name| !name.contains('.')).map(str::to_string).collect()
             }
         };
+        let users = raw.user.keys().map(|name| name.get_ref().clone()).chain(gone("user."));
         let backends = raw.backend.keys().map(|name| name.get_ref().clone()).chain(gone("backend."));
         let groups = raw.group.keys().map(|name| name.get_ref().clone()).chain(gone("group."));
-        Names { backends: backends.collect(), groups: groups.collect() }
+        Names { users: users.collect(), backends: backends.collect(), groups: groups.collect() }
     }
 }
 
@@ -86,6 +89,8 @@ impl Check<'_> {
             let help = "a listener is [listen.NAME] with an address and a group";
             self.add(Problem::error("C119", "nothing to serve: no listener").at(Place::at(0..0)).help(help));
         }
+        let users = self.sections("users", raw.user);
+        let users = by_name(users.into_iter().map(|(n, r)| self.user(n, r)), |u| &u.name);
         let backends = self.sections("backends", raw.backend);
         let backends = by_name(backends.into_iter().map(|(n, r)| self.backend(n, r)), |b| &b.name);
         let groups = self.sections("groups", raw.group);
@@ -98,6 +103,7 @@ impl Check<'_> {
             proxy: self.proxy(raw.proxy.unwrap_or_default()),
             log: self.log(raw.log.unwrap_or_default()),
             expectations: self.expectations(raw.expect, &groups),
+            users,
             backends,
             groups,
         };
@@ -162,6 +168,16 @@ impl Check<'_> {
             self.missing("C105", "backend", name, &known);
         }
         self.names.backends = known;
+        exists
+    }
+
+    fn user_exists(&mut self, name: &At<String>) -> bool {
+        let known = std::mem::take(&mut self.names.users);
+        let exists = self.dropped.contains("user") || known.contains(&name.value);
+        if !exists {
+            self.missing("C123", "user", name, &known);
+        }
+        self.names.users = known;
         exists
     }
 

@@ -7,6 +7,7 @@
 pub mod merge;
 pub mod record;
 
+use super::inspect::CROSS_SLOT;
 use super::request::waits_for_exec;
 use super::session::Session;
 use crate::worker::Worker;
@@ -14,9 +15,6 @@ use bytes::Bytes;
 use merge::Merge;
 use quorate_wire::command::{self, Carry, Command, Filter, Flags, Local, Rewrite, SLOTS, Scripting, Step};
 use quorate_wire::resp::{Args, each_command, encode};
-
-/// What Redis says to a command whose keys are not in one place.
-pub const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
 const NOT_IN_MULTI: &str =
     "ERR this command concerns every group of the listener, and a transaction belongs to one of them";

@@ -48,7 +48,7 @@ impl Inspection {
 /// Answers a command of this kind.
 pub fn answer(worker: &Worker, s: &mut Session, what: Local, command: &Command, args: Args) {
     match what {
-        Local::Acl => acl::answer(s, command, args),
+        Local::Acl => acl::answer(worker, s, command, args),
         Local::Cluster => cluster::answer(s, command, args),
         Local::Config => settings::answer(worker, s, command, args),
         Local::Databases => databases::answer(s, command, args),

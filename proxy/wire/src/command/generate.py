@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Writes table.tsv from the COMMAND answers of running servers.
+"""Writes table.tsv and access.tsv from the COMMAND answers of running servers.
 
 Usage: generate.py [--check] HOST:PORT...
 
 The first server's wording wins where servers agree; where they differ the table takes the
 wider arity and the union of the flags, because the backend checks again. Every command must
 have a line in classes.tsv, and every line there a command; otherwise nothing is written.
-With --check the file is only compared.
+With --check the files are only compared. What users may be allowed by, access.tsv, is as the
+first server has it that knows the command.
 """
 
 import pathlib
@@ -78,6 +79,28 @@ def movable(name, specs):
     return ",".join(notes) or "-"
 
 
+def touched(flags):
+    """What a command does with a key: r, w, rw, or + for neither; v if that depends on its arguments."""
+    if "not_key" in flags:
+        return "x"
+    if "variable_flags" in flags and "RO" not in flags and "OW" not in flags:
+        return "v"
+    return ("r" if "access" in flags else "") + ("w" if flags & {"insert", "delete", "update"} else "") or "+"
+
+
+def touches(specs):
+    """What is done with the keys from which argument on, as 1:r,2:w; of keys found by a word, from where it may stand."""
+    notes = []
+    for spec in map(pairs, specs):
+        at = pairs(pairs(spec["begin_search"])["spec"])
+        flags = {flag if flag.isupper() and len(flag) == 2 else flag.lower() for flag in spec["flags"]}
+        # What BY and GET of SORT name is no key that could be looked at.
+        begin = at.get("index", at.get("startfrom", 2))
+        if begin > 0 and not ("incomplete" in flags and "RO" in flags):
+            notes.append(f"{begin}:{touched(flags)}")
+    return ",".join(dict.fromkeys(notes)) or "-"
+
+
 def rows(server):
     """name -> row of one server, sub-commands included as container|name."""
     label, version = name_and_version(server)
@@ -89,12 +112,13 @@ def rows(server):
     found = {}
     pending = list(server.ask("COMMAND"))
     while pending:
-        name, arity, flags, first, last, step, _, _, specs, subs = pending.pop()
+        name, arity, flags, first, last, step, categories, _, specs, subs = pending.pop()
         pending.extend(subs)
         found[name] = {
             "name": name, "arity": arity, "flags": set(flags) - {"skip_slowlog", "skip_commandlog"},
             "first": first, "last": last, "step": step, "movable": movable(name, specs),
-            "servers": [label], "since": f"{label} {since.get(name, '-')}",
+            "categories": ",".join(sorted(c.removeprefix("@") for c in categories)) or "-",
+            "touches": touches(specs), "servers": [label], "since": f"{label} {since.get(name, '-')}",
         }
     return f"{label} {version}", found
 
@@ -144,11 +168,14 @@ def main(args):
     check_classes(table.keys())
     head = f"# Written by generate.py from {' and '.join(versions)}; our part is in classes.tsv.\n"
     body = head + "# " + "\t".join(COLUMNS) + "\n" + "".join(text(table[n]) + "\n" for n in sorted(table))
-    file = HERE / "table.tsv"
-    if not check:
-        file.write_text(body)
-    elif file.read_text() != body:
-        raise SystemExit("table.tsv is not what these servers say: run generate.py without --check")
+    access = head.split(";")[0] + "; read by access.rs.\n# name\tcategories\ttouches\n"
+    access += "".join("\t".join((n, table[n]["categories"], table[n]["touches"])) + "\n" for n in sorted(table))
+    for name, content in (("table.tsv", body), ("access.tsv", access)):
+        file = HERE / name
+        if not check:
+            file.write_text(content)
+        elif file.read_text() != content:
+            raise SystemExit(f"{name} is not what these servers say: run generate.py without --check")
 
 
 if __name__ == "__main__":

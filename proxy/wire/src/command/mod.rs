@@ -2,6 +2,7 @@
 //! with it. Facts come from real servers (`table.tsv`, written by `generate.py`), decisions from
 //! `classes.tsv`. Looks at arguments only; it never meets a backend, a clock or a session.
 
+pub mod access;
 mod carry;
 mod classify;
 mod error;

@@ -56,6 +56,19 @@ pub enum ProtocolError {
     FrameTooBig(usize),
 }
 
+impl ProtocolError {
+    /// Was something larger than allowed?
+    pub fn is_size(&self) -> bool {
+        use ProtocolError::{
+            BulkCountString, BulkLength, CountString, FrameTooBig, InlineTooBig, MultibulkLength,
+        };
+        matches!(
+            self,
+            MultibulkLength | CountString | BulkLength | BulkCountString | InlineTooBig | FrameTooBig(_)
+        )
+    }
+}
+
 /// A complete command.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {

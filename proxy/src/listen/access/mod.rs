@@ -1,0 +1,190 @@
+//! Who a client is and what it may do: looked at before anything of a command is done or ordered.
+
+pub mod gate;
+pub mod log;
+mod login;
+pub mod rate;
+pub mod throttle;
+
+pub use login::{Login, login};
+
+use super::session::Session;
+use crate::worker::Worker;
+use gate::{Account, Denial, Gate, Shed};
+use log::Entry;
+use quorate_wire::access::Denied;
+use quorate_wire::command::{Carry, Command, Flags, Step};
+use quorate_wire::resp::Args;
+use rate::Bucket;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What one client may do.
+#[derive(Debug, Default)]
+pub struct Pass {
+    account: Option<Arc<Account>>,
+    /// What it alone may send.
+    bucket: Option<Box<Bucket>>,
+    /// Is there anything to look at before a command is served?
+    looked_at: bool,
+    /// Its login has waited, and is to be looked at now.
+    waited: bool,
+}
+
+impl Pass {
+    /// Of a client that has said nothing yet.
+    pub fn new(gate: &Gate) -> Pass {
+        let mut pass = Pass { bucket: gate.rate.map(|rate| Box::new(Bucket::new(rate))), ..Pass::default() };
+        pass.become_user(gate.unnamed().cloned());
+        pass
+    }
+
+    /// May it do anything at all?
+    pub fn is_in(&self) -> bool {
+        self.account.is_some()
+    }
+
+    /// The user that it is.
+    pub fn name(&self) -> Arc<str> {
+        self.account.as_ref().map_or_else(|| gate::DEFAULT.into(), |account| account.name.clone())
+    }
+
+    /// Must its commands be looked at?
+    #[inline]
+    pub fn is_looked_at(&self) -> bool {
+        self.looked_at
+    }
+
+    fn become_user(&mut self, account: Option<Arc<Account>>) {
+        let binds = |account: &Arc<Account>| account.restricted || account.bucket.is_some();
+        self.looked_at = self.bucket.is_some() || account.as_ref().is_some_and(binds);
+        self.account = account;
+    }
+}
+
+impl Session {
+    /// It is this user from now on; `None` for who it was before it said anything.
+    pub(super) fn become_user(&mut self, account: Option<Arc<Account>>) {
+        let account = account.or_else(|| self.port.gate.unnamed().cloned());
+        self.access.become_user(account);
+        self.trusted = self.access.is_in();
+        let name = self.access.name();
+        if let Ok(mut names) = self.client.names.lock() {
+            names.user = Some(name);
+        }
+    }
+}
+
+impl Worker {
+    /// Looks at a command before it is served. `false`: the client has its error.
+    #[inline(never)]
+    pub(super) fn may_pass(
+        &self,
+        s: &mut Session,
+        command: &'static Command,
+        carry: Carry,
+        args: Args,
+    ) -> bool {
+        let refusal = too_fast(s, command, carry, self.now_us()).or_else(|| denied(self, s, command, args));
+        let Some(message) = refusal else { return true };
+        // An EXEC that is refused ends the transaction.
+        if carry == Carry::Transaction(Step::Exec) {
+            s.transaction = Default::default();
+            s.error(&format!("EXECABORT Transaction discarded because of: {message}"));
+        } else {
+            s.transaction.spoil();
+            s.error(&message);
+        }
+        false
+    }
+}
+
+/// Is this one request too many? What ends a transaction or a connection never is, nor a login.
+fn too_fast(s: &Session, command: &Command, carry: Carry, now_us: u64) -> Option<String> {
+    let ends = matches!(carry, Carry::Transaction(Step::Exec | Step::Discard));
+    if ends || command.flags.has(Flags::NO_AUTH) { None } else { over_rate(s, now_us) }
+}
+
+/// Takes one request out of the client's bucket and its user's. What it reads if one is empty.
+pub(super) fn over_rate(s: &Session, now_us: u64) -> Option<String> {
+    let of_user = s.access.account.as_deref().and_then(|account| account.bucket.as_ref());
+    let buckets =
+        [(s.access.bucket.as_deref(), Shed::ClientRate, "a client"), (of_user, Shed::UserRate, "this user")];
+    let (bucket, why, whom) = buckets
+        .into_iter()
+        .filter_map(|(bucket, why, whom)| Some((bucket?, why, whom)))
+        .find(|(bucket, ..)| !bucket.take(now_us))?;
+    s.port.gate.shed(why);
+    let most = bucket.rate().requests_per_second;
+    Some(format!("ERR rate limit exceeded: {whom} may send {most} requests per second; nothing was done"))
+}
+
+/// What the client reads that may not do this.
+fn denied(worker: &Worker, s: &Session, command: &'static Command, args: Args) -> Option<String> {
+    let account = s.access.account.as_ref().filter(|account| account.restricted)?;
+    let rules = &account.user.rules;
+    match rules.check(command, args) {
+        Ok(()) => match sort_option(command, args) {
+            Some(option) if !rules.reads_every_key(command, args) => {
+                s.port.gate.deny(Denial::Key);
+                Some(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
+            }
+            _ => None,
+        },
+        Err(denied) => {
+            let (what, object) = match denied {
+                Denied::Command => (Denial::Command, command.name.as_bytes()),
+                Denied::Key(at) => (Denial::Key, args.get(at).unwrap_or_default()),
+                Denied::Channel(at) => (Denial::Channel, args.get(at).unwrap_or_default()),
+            };
+            s.client.command.store(command.index() as u32, Relaxed);
+            enter(worker, s, what, object, account.name.as_bytes());
+            Some(message(denied, command))
+        }
+    }
+}
+
+/// What a client reads, in the words of Redis 7.0.
+fn message(denied: Denied, command: &Command) -> String {
+    match denied {
+        Denied::Command => {
+            format!("NOPERM this user has no permissions to run the '{}' command", command.name)
+        }
+        Denied::Key(_) => {
+            "NOPERM this user has no permissions to access one of the keys used as arguments".into()
+        }
+        Denied::Channel(_) => {
+            "NOPERM this user has no permissions to access one of the channels used as arguments".into()
+        }
+    }
+}
+
+/// Counts what was denied, and enters it into the log.
+fn enter(worker: &Worker, s: &Session, what: Denial, object: &[u8], user: &[u8]) {
+    let gate = &s.port.gate;
+    gate.deny(what);
+    let context = if s.transaction.is_open() { "multi" } else { "toplevel" };
+    let entry = Entry { reason: what.name(), context, object: object.to_vec(), user: user.to_vec() };
+    let now_us = worker.clock.now_us();
+    gate.log.enter(entry, now_us, s.client.line(now_us / 1000));
+}
+
+/// The first option of SORT by which keys are read that it does not name.
+fn sort_option(command: &Command, args: Args) -> Option<&'static str> {
+    if !matches!(command.name, "sort" | "sort_ro") {
+        return None;
+    }
+    let is = |arg: &[u8], word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
+    let mut at = 2;
+    while let (Some(arg), Some(value)) = (args.get(at), args.get(at + 1)) {
+        at += match arg {
+            _ if is(arg, "limit") => 3,
+            _ if is(arg, "store") => 2,
+            _ if is(arg, "get") => return Some("GET"),
+            _ if is(arg, "by") && value.contains(&b'*') => return Some("BY"),
+            _ if is(arg, "by") => 2,
+            _ => 1,
+        };
+    }
+    None
+}
