@@ -123,7 +123,7 @@ pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<Report> {
 /// What did not happen in time is a broken promise; other errors are not the proxy's.
 fn note(result: io::Result<()>, trouble: &mut Vec<String>) -> io::Result<()> {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+        Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
             trouble.push(error.to_string());
             Ok(())
         }

@@ -119,9 +119,8 @@ fn ask(actor: &mut Actor, key: &str, op: Op) -> Option<Outcome<Ret>> {
 
 /// Writes its key, or takes a new one.
 pub fn write(actor: &mut Actor, nth: u64) {
-    let number = actor.numbers().now[nth as usize].load(Ordering::Relaxed);
-    let next = (number / WRITERS + 1) * WRITERS + nth;
-    let take_next = |actor: &Actor| actor.numbers().now[nth as usize].store(next, Ordering::Relaxed);
+    let now = actor.numbers().now[nth as usize].load(Ordering::Relaxed);
+    let number = now * WRITERS + nth;
     let px = match actor.dice.below(10) {
         0..8 => actor.dice.between(20, 1500),
         _ => actor.dice.between(3_600_000, 7_200_000),
@@ -139,17 +138,17 @@ pub fn write(actor: &mut Actor, nth: u64) {
     let writes = !op.reads();
     let outcome = ask(actor, &format!("e{number}"), op);
     if (writes && matches!(outcome, Some(Outcome::Unknown { .. }))) || actor.dice.below(LIFE) == 0 {
-        take_next(actor);
+        actor.numbers().now[nth as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// Reads the key of some writer, or one that it left a moment ago.
 pub fn read(actor: &mut Actor, _: u64) {
     let writer = actor.dice.below(WRITERS);
-    let number = actor.numbers().now[writer as usize].load(Ordering::Relaxed);
-    let ago = actor.dice.below(3) * WRITERS;
+    let now = actor.numbers().now[writer as usize].load(Ordering::Relaxed);
+    let number = now.saturating_sub(actor.dice.below(3)) * WRITERS + writer;
     let op = if actor.dice.percent(70) { Op::Get } else { Op::Left };
-    ask(actor, &format!("e{}", number.saturating_sub(ago)), op);
+    ask(actor, &format!("e{number}"), op);
 }
 
 /// Reads them all.
