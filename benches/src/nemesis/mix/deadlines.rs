@@ -310,7 +310,8 @@ fn perhaps(last: &State, op: &Op, invoked: u64) -> State {
     let deadline = match op {
         Op::Set { px, .. } => px.map(|px| (invoked + px * MS, u64::MAX)),
         Op::Expire(px) | Op::GetEx(Some(px)) => Some((low.min(invoked + px * MS), u64::MAX)),
-        _ => last.deadline.map(|_| (low, u64::MAX)),
+        // If the key had ended before: that is the state before, which may still be the last one.
+        _ => None,
     };
     let value = match op {
         Op::Set { value, .. } => Some(value.clone()),
@@ -378,6 +379,14 @@ mod tests {
     fn back_after_it_had_ended() {
         let reads = vec![get(108, 110, None), get(112, 114, Some("v1"))];
         assert_found([vec![set(100)], reads].concat(), Some(Broken::Stale));
+    }
+
+    #[test]
+    fn a_deadline_may_be_gone_when_nobody_told() {
+        let left = |left| timed(2, Op::Left, (50 * MS, 51 * MS), Ret::Left(left));
+        assert_found(vec![set(100), unknown(1, Op::Persist, 30 * MS), left(-1)], None);
+        assert_found(vec![set(100), unknown(1, Op::Persist, 30 * MS), left(60)], None);
+        assert_found(vec![set(100), unknown(1, Op::Persist, 30 * MS), left(-2)], Some(Broken::Early));
     }
 
     #[test]
