@@ -386,7 +386,7 @@ mod tests {
         let left = |left| timed(2, Op::Left, (50 * MS, 51 * MS), Ret::Left(left));
         assert_found(vec![set(100), unknown(1, Op::Persist, 30 * MS), left(-1)], None);
         assert_found(vec![set(100), unknown(1, Op::Persist, 30 * MS), left(60)], None);
-        assert_found(vec![set(100), unknown(1, Op::Persist, 30 * MS), left(-2)], Some(Broken::Early));
+        assert_found(vec![set(100), unknown(1, Op::Persist, 30 * MS), left(-2)], Some(Broken::Stale));
     }
 
     #[test]
