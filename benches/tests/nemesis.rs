@@ -33,7 +33,10 @@ fn promises_are_kept_through_every_fault() {
     let report = json(&output);
     assert!(report["requests"]["ok"].as_u64() > Some(1000), "{report}");
     assert!(report["faults"].as_object().is_some_and(|faults| faults.len() >= 5), "{report}");
-    for name in ["registers.edn", "counters.edn", "lists.edn", "faults.edn", "p1.log"] {
+    let objects =
+        ["registers.edn", "counters.edn", "lists.edn", "deadlines.edn", "locks.edn", "accounts.edn"];
+    let others = ["swaps.edn", "scripts.edn", "queues.edn", "streams.edn", "faults.edn", "p1.log"];
+    for name in objects.iter().chain(&others) {
         assert!(history.path().join(name).metadata().is_ok_and(|file| file.len() > 0), "{name}");
     }
 }

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quorate_benches::load::Mix;
 use quorate_benches::nemesis::cluster::Programs;
+use quorate_benches::nemesis::mix::{PARTS, Part};
 use quorate_benches::nemesis::schedule::Profile;
 use quorate_benches::nemesis::{failover, race, share, suite};
 use serde::Serialize;
@@ -95,6 +96,9 @@ struct RunOptions {
     /// Requests a second, of all clients together
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: u64,
+    /// What clients do, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = PARTS)]
+    mix: Vec<Part>,
     /// Writes the history here in Jepsen's form, and the logs of all processes
     #[arg(long, value_name = "FOLDER")]
     history: Option<PathBuf>,
@@ -157,6 +161,7 @@ fn run(options: RunOptions, common: &Common) -> io::Result<bool> {
         time: Duration::from_secs(options.seconds),
         clients: options.clients,
         rate: options.rate,
+        parts: options.mix,
         cables: !common.loopback,
         history: options.history,
         torn: options.torn,

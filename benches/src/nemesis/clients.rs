@@ -4,8 +4,10 @@
 use super::connection::{Connection, PATIENCE};
 use super::dice::Dice;
 use super::history::{End, Event};
+use super::mix::actor::{Actor, Numbers};
+use super::mix::{Histories, Part};
 use super::objects::{Act, Ask, KINDS, Kind, Object};
-use quorate_wire::resp::is_environment_error;
+use quorate_wire::resp::{Value, is_environment_error};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -26,9 +28,14 @@ const KEPT: usize = 20;
 /// How long a client lets a proxy alone that refused it or is not there.
 const REST: Duration = Duration::from_millis(5);
 
+/// Errors that say that a command did nothing, for a reason of its own.
+const DID_NOTHING: [&str; 3] = ["BUSYGROUP", "NOGROUP", "NOSCRIPT"];
+/// Of so many requests of the clients an actor of the mix makes one.
+const SHARE: u32 = 50;
+
 /// What the clients share.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     proxies: Vec<SocketAddr>,
     started: Instant,
     stop: AtomicBool,
@@ -36,6 +43,8 @@ struct Shared {
     hot: Vec<AtomicU64>,
     answered: AtomicU64,
     interval: Duration,
+    pace: Duration,
+    pub(crate) numbers: Numbers,
 }
 
 /// Running clients.
@@ -56,11 +65,25 @@ pub struct Record {
     pub odd: Vec<String>,
     /// Requests without an answer for [`PATIENCE`], the first few.
     pub silent: Vec<String>,
+    /// What the other parts of the mix saw.
+    pub mix: Histories,
+}
+
+/// What a client heard.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// A reply that is no error.
+    Reply(Value),
+    /// The request did nothing, and never will.
+    Refused,
+    /// Nobody told.
+    Unknown,
 }
 
 impl Clients {
-    /// Starts `count` clients that together send `rate` requests a second if they are answered fast enough.
-    pub fn start(proxies: &[SocketAddr], count: u64, rate: u64, seed: u64) -> Clients {
+    /// Starts `count` clients that together send `rate` requests a second if they are answered fast enough, and the
+    /// actors of the other `parts`.
+    pub fn start(proxies: &[SocketAddr], parts: &[Part], (count, rate): (u64, u64), seed: u64) -> Clients {
         let shared = Arc::new(Shared {
             proxies: proxies.to_vec(),
             started: Instant::now(),
@@ -69,14 +92,37 @@ impl Clients {
             hot: (0..HOT * KINDS.len() as u64).map(|_| AtomicU64::new(0)).collect(),
             answered: AtomicU64::new(0),
             interval: Duration::from_secs_f64(count as f64 / rate as f64),
+            pace: Duration::from_secs_f64(f64::from(SHARE) / rate as f64),
+            numbers: Numbers::default(),
         });
-        let threads = (0..count)
-            .map(|nth| {
-                let shared = shared.clone();
-                std::thread::spawn(move || Client::new(&shared, nth, count, seed).work())
-            })
-            .collect();
+        let count = if parts.contains(&Part::Objects) { count } else { 0 };
+        let players = parts.iter().flat_map(|part| part.roles());
+        let players = players.flat_map(|(role, actors)| (0..actors).map(move |nth| (role, nth)));
+        let players: Vec<_> = (count..).zip(players).collect();
+        let all = count + players.len() as u64;
+        let mut threads = Vec::new();
+        for nth in 0..count {
+            let shared = shared.clone();
+            threads.push(std::thread::spawn(move || Client::new(&shared, nth, all, seed).work()));
+        }
+        for (process, (role, nth)) in players {
+            let shared = shared.clone();
+            threads.push(std::thread::spawn(move || Actor::new(&shared, process, all, seed).work(role, nth)));
+        }
         Clients { shared, threads }
+    }
+
+    /// Reads once more what the mix used, after the end, as `process`.
+    pub fn read_mix(proxy: SocketAddr, record: &mut Record, process: u64, began: Instant) {
+        let shared = Shared::alone(proxy, began);
+        let mut actor = Actor::new(&shared, process, 0, 0);
+        record.mix.read_last(&mut actor);
+        record.join(actor.record);
+    }
+
+    /// When the history began.
+    pub fn began(&self) -> Instant {
+        self.shared.started
     }
 
     /// Nanoseconds since the beginning: the time of the history.
@@ -111,42 +157,56 @@ impl Record {
         self.odd.truncate(KEPT);
         self.silent.extend(other.silent);
         self.silent.truncate(KEPT);
+        self.mix.join(other.mix);
     }
 
-    /// Understands one reply, and counts what it is not pleased with.
-    pub fn end(&mut self, ask: Ask, reply: std::io::Result<quorate_wire::resp::Value>) -> End {
+    /// Tells errors from replies, and counts what it is not pleased with.
+    pub fn hear(&mut self, asked: impl Fn() -> String, reply: std::io::Result<Value>) -> Heard {
         let reply = match reply {
             Ok(reply) => reply,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 self.count("(no answer)");
-                keep(&mut self.silent, format!("{ask:?}"));
-                return End::Info;
+                keep(&mut self.silent, asked());
+                return Heard::Unknown;
             }
             Err(_) => {
                 self.count("(connection lost)");
-                return End::Info;
+                return Heard::Unknown;
             }
         };
-        if let Some(error) = reply.error() {
-            let word = error.split(' ').next().unwrap_or_default().to_string();
-            self.count(&word);
-            return match word.as_str() {
-                "UNKNOWN" => End::Info,
-                "NOTAPPLIED" => End::Fail,
-                _ if is_environment_error(error.as_bytes()) => End::Fail,
-                _ => {
-                    keep(&mut self.odd, format!("{ask:?} was answered {error}"));
-                    End::Info
-                }
-            };
+        let Some(error) = reply.error() else { return Heard::Reply(reply) };
+        let word = error.split(' ').next().unwrap_or_default().to_string();
+        self.count(&word);
+        match word.as_str() {
+            "UNKNOWN" => Heard::Unknown,
+            "NOTAPPLIED" => Heard::Refused,
+            word if DID_NOTHING.contains(&word) => Heard::Refused,
+            _ if is_environment_error(error.as_bytes()) => Heard::Refused,
+            _ => {
+                keep(&mut self.odd, format!("{} was answered {error}", asked()));
+                Heard::Unknown
+            }
         }
-        ask.told(&reply).map_or_else(
-            |problem| {
-                keep(&mut self.odd, problem);
-                End::Info
-            },
-            End::Ok,
-        )
+    }
+
+    /// Keeps a reply that the command never has.
+    pub fn odd(&mut self, problem: String) {
+        keep(&mut self.odd, problem);
+    }
+
+    /// Understands one reply, and counts what it is not pleased with.
+    pub fn end(&mut self, ask: Ask, reply: std::io::Result<Value>) -> End {
+        match self.hear(|| format!("{ask:?}"), reply) {
+            Heard::Refused => End::Fail,
+            Heard::Unknown => End::Info,
+            Heard::Reply(reply) => ask.told(&reply).map_or_else(
+                |problem| {
+                    self.odd(problem);
+                    End::Info
+                },
+                End::Ok,
+            ),
+        }
     }
 
     fn count(&mut self, error: &str) {
@@ -161,8 +221,48 @@ fn keep(texts: &mut Vec<String>, text: String) {
 }
 
 impl Shared {
-    fn now(&self) -> u64 {
+    /// For one client alone, whose history began then.
+    fn alone(proxy: SocketAddr, started: Instant) -> Shared {
+        Shared {
+            proxies: vec![proxy],
+            started,
+            stop: AtomicBool::new(false),
+            values: AtomicU64::new(1),
+            hot: Vec::new(),
+            answered: AtomicU64::new(0),
+            interval: Duration::ZERO,
+            pace: Duration::ZERO,
+            numbers: Numbers::default(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_nanos()).expect("a run is shorter than 500 years")
+    }
+
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Time between two turns of an actor.
+    pub(crate) fn pace(&self) -> Duration {
+        self.pace
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.values.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn succeeded(&self) {
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn proxy(&self, nth: usize) -> SocketAddr {
+        self.proxies[nth % self.proxies.len()]
+    }
+
+    pub(crate) fn rest(&self) {
+        std::thread::sleep(REST);
     }
 }
 

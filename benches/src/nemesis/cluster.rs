@@ -210,16 +210,20 @@ impl Cluster {
         self.backends.iter().map(Backend::connect).collect()
     }
 
-    /// Waits until all backends are at one position of the log, and gives the number of keys and those that differ.
+    /// Waits until all backends are at one position of the log, and stay there while they are read: keys end all the
+    /// time. Gives the number of keys and those that differ.
     pub fn divergent(&self) -> io::Result<(usize, Vec<String>)> {
         let mut servers = self.connect_backends()?;
         let deadline = Instant::now() + DEADLINE;
         loop {
             let positions = compare::positions(&mut servers)?;
             if positions.iter().all(|position| *position == positions[0]) {
-                return compare::divergent(&mut servers);
+                let found = compare::divergent(&mut servers)?;
+                if compare::positions(&mut servers)? == positions {
+                    return Ok(found);
+                }
             }
-            self.wait(deadline, || format!("positions stay different: {positions:?}"))?;
+            self.wait(deadline, || format!("positions do not come to rest: {positions:?}"))?;
         }
     }
 

@@ -20,6 +20,31 @@ pub enum Broken {
     Ghost,
     /// A read did not show what was acknowledged before it, or showed what came later to nothing.
     Stale,
+    /// Somebody saw a part of what belongs together.
+    Torn,
+    /// A key or a lock was gone before its deadline.
+    Early,
+    /// A key or a lock was there after its deadline.
+    Late,
+    /// Two held a lock at once.
+    HeldTwice,
+    /// Tokens or ids came in an order that they cannot have.
+    Disorder,
+}
+
+impl Broken {
+    /// All ways, in the order of a report.
+    pub const ALL: [(Broken, &str); 9] = [
+        (Broken::Lost, "lost"),
+        (Broken::Doubled, "doubled"),
+        (Broken::Ghost, "refused, yet there"),
+        (Broken::Stale, "stale reads"),
+        (Broken::Torn, "seen in part"),
+        (Broken::Early, "ended too early"),
+        (Broken::Late, "there too long"),
+        (Broken::HeldTwice, "locks held twice"),
+        (Broken::Disorder, "out of order"),
+    ];
 }
 
 /// One object with a broken promise.
@@ -47,6 +72,21 @@ impl Judgement {
     pub fn count(&self, broken: Broken) -> usize {
         self.findings.iter().filter(|finding| finding.broken == broken).count()
     }
+
+    /// Adds what was found of other objects.
+    pub fn join(&mut self, other: Judgement) {
+        self.objects += other.objects;
+        self.undecided.extend(other.undecided);
+        self.findings.extend(other.findings);
+    }
+
+    /// Adds what is wrong with one object.
+    pub fn add(&mut self, object: String, wrong: Wrong) {
+        match wrong {
+            Wrong::Undecided => self.undecided.push(object),
+            Wrong::Found(broken, detail) => self.findings.push(Finding { object, broken, detail }),
+        }
+    }
 }
 
 /// Judges all objects, on all processors. `events` holds a read of each object after the end, by `last_reader`.
@@ -63,8 +103,7 @@ pub fn judge(events: &[Event], last_reader: u64, budget: Budget) -> Judgement {
     });
     let mut whole = Judgement { objects: objects.len(), ..Judgement::default() };
     for part in parts {
-        whole.undecided.extend(part.undecided);
-        whole.findings.extend(part.findings);
+        whole.join(part);
     }
     whole
 }
@@ -73,19 +112,19 @@ fn judge_part(objects: &[(Object, Vec<&Event>)], last_reader: u64, budget: Budge
     let mut judgement = Judgement::default();
     for (object, events) in objects {
         // Counting needs no budget, and names the fault better.
-        match counted(events, last_reader).or_else(|| searched(events, last_reader, budget)) {
-            None => {}
-            Some(Wrong::Undecided) => judgement.undecided.push(object.name()),
-            Some(Wrong::Found(broken, detail)) => {
-                judgement.findings.push(Finding { object: object.name(), broken, detail });
-            }
+        if let Some(wrong) = counted(events, last_reader).or_else(|| searched(events, last_reader, budget)) {
+            judgement.add(object.name(), wrong);
         }
     }
     judgement
 }
 
-enum Wrong {
+/// What is wrong with one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wrong {
+    /// The search ran out of budget.
     Undecided,
+    /// A broken promise, and where it shows.
     Found(Broken, String),
 }
 
@@ -143,7 +182,7 @@ fn searched(events: &[&Event], last_reader: u64, budget: Budget) -> Option<Wrong
 }
 
 /// Is there one order that explains all answers? If not, reads are left out: what is then still wrong, is lost.
-fn order<M: Model>(all: &[Operation<M::Op, M::Ret>], last_reader: u64, budget: Budget) -> Option<Wrong>
+pub fn order<M: Model>(all: &[Operation<M::Op, M::Ret>], last_reader: u64, budget: Budget) -> Option<Wrong>
 where
     M::Ret: std::fmt::Debug,
     M::Op: std::fmt::Debug,

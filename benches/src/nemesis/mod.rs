@@ -14,6 +14,7 @@ pub mod faults;
 pub mod history;
 pub mod janitor;
 pub mod judge;
+pub mod mix;
 pub mod network;
 pub mod objects;
 pub mod process;

@@ -3,6 +3,7 @@
 use super::clients::Record;
 use super::history::End;
 use super::judge::{Broken, Judgement};
+use super::mix::Part;
 use super::schedule::{Profile, Window, longest_gap};
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -22,6 +23,7 @@ pub struct Report {
     pub server: String,
     /// `None`: a namespace for each process. Else why not.
     pub without_cables: Option<String>,
+    pub parts: Vec<Part>,
     pub requests: Requests,
     pub faults: BTreeMap<&'static str, FaultRow>,
     pub judgement: Judgement,
@@ -40,7 +42,16 @@ pub struct Report {
     pub holes: u64,
 }
 
-/// How requests ended; latencies of those that succeeded, in microseconds.
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum How {
+    Ok,
+    Refused,
+    Unknown,
+}
+
+/// How requests ended; latencies of single commands that succeeded, in microseconds: others wait on purpose.
 #[derive(Debug, Default, Serialize)]
 #[allow(missing_docs)]
 pub struct Requests {
@@ -72,20 +83,30 @@ impl Requests {
         let mut latency =
             Histogram::<u64>::new_with_bounds(1, LONGEST_US, 3).expect("the bounds are in order");
         for event in &record.events {
-            requests.all += 1;
-            match event.end {
-                End::Ok(_) => {
-                    requests.ok += 1;
-                    latency.saturating_record((event.ended - event.invoked) / 1000);
-                }
-                End::Fail => requests.fail += 1,
-                End::Info => requests.unknown += 1,
+            let how = match event.end {
+                End::Ok(_) => How::Ok,
+                End::Fail => How::Refused,
+                End::Info => How::Unknown,
+            };
+            requests.count(how);
+            if how == How::Ok {
+                latency.saturating_record((event.ended - event.invoked) / 1000);
             }
         }
+        record.mix.ends(&mut |how| requests.count(how));
         requests.p50_us = latency.value_at_quantile(0.5);
         requests.p99_us = latency.value_at_quantile(0.99);
         requests.max_us = latency.max();
         requests
+    }
+
+    fn count(&mut self, how: How) {
+        self.all += 1;
+        match how {
+            How::Ok => self.ok += 1,
+            How::Refused => self.fail += 1,
+            How::Unknown => self.unknown += 1,
+        }
     }
 }
 
@@ -152,16 +173,11 @@ impl Report {
         );
         row(
             "objects",
-            format!(
-                "{} checked for one order, {} undecided",
-                self.judgement.objects,
-                self.judgement.undecided.len()
-            ),
+            format!("{} judged, {} undecided", self.judgement.objects, self.judgement.undecided.len()),
         );
-        row("lost", self.judgement.count(Broken::Lost).to_string());
-        row("doubled", self.judgement.count(Broken::Doubled).to_string());
-        row("refused, yet there", self.judgement.count(Broken::Ghost).to_string());
-        row("stale reads", self.judgement.count(Broken::Stale).to_string());
+        for (broken, name) in Broken::ALL {
+            row(name, self.judgement.count(broken).to_string());
+        }
         row("divergent keys", format!("{} of {}", self.divergent.len(), self.keys));
         row("copied anew", format!("{} replicas", self.reseeds));
         row("holes closed", format!("in {} append-only files", self.holes));

@@ -6,6 +6,7 @@ use super::connection::{Connection, PATIENCE};
 use super::faults::Kinds;
 use super::history::{End, Event, write_edn};
 use super::judge::judge;
+use super::mix::Part;
 use super::objects::{Ask, Kind, Object, Told};
 use super::report::{Report, Requests, fault_rows};
 use super::schedule::{Profile, Schedule, Window};
@@ -33,6 +34,8 @@ pub struct Plan {
     pub seed: u64,
     pub time: Duration,
     pub clients: u64,
+    /// What they do.
+    pub parts: Vec<Part>,
     /// Requests a second, of all clients together.
     pub rate: u64,
     /// Put every process into a namespace, if that can be done.
@@ -53,7 +56,7 @@ pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<Report> {
     } else if !cluster.network.has_loss() {
         log("nft is not installed: no loss of packets");
     }
-    let clients = Clients::start(&cluster.front(), plan.clients, plan.rate, plan.seed);
+    let clients = Clients::start(&cluster.front(), &plan.parts, (plan.clients, plan.rate), plan.seed);
     let mut windows = Vec::new();
     let mut trouble = Vec::new();
     let mut schedule = Schedule::new(plan.profile, Kinds::of(&cluster, plan.torn), plan.seed);
@@ -63,18 +66,24 @@ pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<Report> {
     note(ran, &mut trouble)?;
     let seconds = clients.now() as f64 / 1e9;
     log("waiting for the clients");
+    let began = clients.began();
     let mut record = clients.stop();
     if trouble.is_empty() {
         note(cluster.wait_in_sync(), &mut trouble)?;
     }
     let last = read_all(&cluster, &mut record);
     note(last, &mut trouble)?;
+    Clients::read_mix(cluster.owner().address, &mut record, LAST_READER, began);
+    if record.mix.unread() > 0 {
+        trouble.push(format!("{} objects could not be read at the end", record.mix.unread()));
+    }
     if plan.forget_one {
         forget_one(&mut record);
     }
     keep(plan, &cluster, &record, &windows)?;
-    log(&format!("judging {} requests", record.events.len()));
-    let judgement = judge(&record.events, LAST_READER, Budget::default());
+    log("judging");
+    let mut judgement = judge(&record.events, LAST_READER, Budget::default());
+    judgement.join(record.mix.judge(Budget::default()));
     let (keys, divergent) = match cluster.divergent() {
         Ok(found) => found,
         Err(error) => {
@@ -96,6 +105,7 @@ pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<Report> {
         seed: plan.seed,
         seconds,
         server: version(&plan.programs.server),
+        parts: plan.parts.clone(),
         without_cables: cluster.without_cables.clone(),
         requests: Requests::of(&record),
         faults: fault_rows(&windows, &record),
@@ -113,7 +123,7 @@ pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<Report> {
 /// What did not happen in time is a broken promise; other errors are not the proxy's.
 fn note(result: io::Result<()>, trouble: &mut Vec<String>) -> io::Result<()> {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+        Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
             trouble.push(error.to_string());
             Ok(())
         }
@@ -166,6 +176,7 @@ fn forget_one(record: &mut Record) {
 fn keep(plan: &Plan, cluster: &Cluster, record: &Record, windows: &[Window]) -> io::Result<()> {
     let Some(folder) = &plan.history else { return Ok(()) };
     write_edn(&record.events, folder)?;
+    record.mix.write_edn(folder)?;
     fs::write(folder.join("faults.edn"), faults_edn(windows))?;
     for entry in fs::read_dir(&cluster.dir)? {
         let path = entry?.path();

@@ -12,7 +12,6 @@ import argparse
 import fnmatch
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 import tarfile
@@ -22,69 +21,16 @@ import venv
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(HERE.parent))
+from stand import Stand  # noqa: E402
+
 VERSION = "8.1.0"
 TOOLS = [f"redis=={VERSION}", "pytest==8.4.2", "pytest-asyncio==1.2.0", "pytest-timeout==2.4.0"]
 FILES = ["commands", "pipeline", "pubsub", "scripting", "lock", "connection_pool", "encoding", "monitor"]
 # What needs another kind of server.
 MARKS = "not onlycluster and not redismod and not ssl and not cp_integration and not replica and not multidb_integration"
 DEADLINE = 300
-
-
-def free_ports(count):
-    """Ports that nobody has now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def answers(port, proc, line=b"PING\r\n", limit=30):
-    """Waits until something at this port answers without an error."""
-    end = time.monotonic() + limit
-    while time.monotonic() < end and proc.poll() is None:
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1) as stream:
-                stream.sendall(line)
-                if stream.recv(16).startswith((b"+", b":")):
-                    return
-        except OSError:
-            pass
-        time.sleep(0.05)
-    sys.exit(f"nobody answers at port {port}")
-
-
-class Stand:
-    """Three servers and a proxy in front of them."""
-
-    def __init__(self, folder, quorate):
-        folder.mkdir(parents=True)
-        self.port, *backends = free_ports(4)
-        self.running = []
-        for backend in backends:
-            data = folder / str(backend)
-            data.mkdir()
-            args = ["redis-server", "--port", str(backend), "--dir", str(data), "--save", "", "--bind", "127.0.0.1"]
-            self.start(args, folder, f"server-{backend}")
-            answers(backend, self.running[-1])
-        config = [f'[listen.main]\naddress = "127.0.0.1:{self.port}"\ngroup = "g"']
-        config += [f'[backend.r{at}]\nurl = "redis://127.0.0.1:{port}"' for at, port in enumerate(backends)]
-        config += [f'[group.g]\nreplicas = {[f"r{at}" for at in range(3)]}\n[state]\ndir = "state"']
-        config += [f'[admin]\naddress = "127.0.0.1:{free_ports(1)[0]}"\n']
-        (folder / "quorate.toml").write_text("\n".join(config).replace("'", '"'))
-        self.start([quorate, "run", "-c", "quorate.toml"], folder, "quorate")
-        answers(self.port, self.running[-1], b"DEL nothing\r\n")
-
-    def start(self, args, folder, name):
-        with open(folder / f"{name}.log", "wb") as log:
-            self.running.append(subprocess.Popen(args, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
-
-    def stop(self):
-        for process in self.running:
-            process.kill()
-            process.wait()
 
 
 def prepare(cache):

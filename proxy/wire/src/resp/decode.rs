@@ -248,7 +248,9 @@ pub fn each_command(payload: &Bytes, mut each: impl FnMut(Bytes, Args)) -> bool 
     while !rest.is_empty() {
         let Ok(Some(frame)) = decoder.next(&rest, &limits) else { return false };
         let command = rest.split_to(frame.len);
-        each(command.clone(), Args::new(&command, decoder.spans()));
+        // A payload may also be a reply of the proxy's own, which reads like an inline command.
+        let source = frame.inline.as_deref().unwrap_or(&command);
+        each(command.clone(), Args::new(source, decoder.spans()));
     }
     true
 }
@@ -272,6 +274,15 @@ mod tests {
             }
         }
         Ok(found)
+    }
+
+    #[test]
+    fn a_reply_in_place_of_a_payload_is_no_command_with_arguments() {
+        let mut found = Vec::new();
+        let whole = each_command(&Bytes::from_static(b"+OK\r\n"), |raw, args| {
+            found.push((raw, args.from(0).map(<[u8]>::to_vec).collect::<Vec<_>>()));
+        });
+        assert_eq!((whole, found), (true, vec![(Bytes::from_static(b"+OK\r\n"), vec![b"+OK".to_vec()])]));
     }
 
     fn fails(stream: &[u8]) -> String {

@@ -23,6 +23,8 @@ struct Waiter {
     tried: bool,
     /// Was parked before: it is not told that a try was refused.
     patient: bool,
+    /// Nothing was there at some moment since it came, so that it can be told so when its time is over.
+    in_vain: bool,
     /// The entry of the last try.
     seq: u64,
     /// It does not wait any more, though a try is under way.
@@ -69,6 +71,11 @@ impl Blocked {
         let id = (burst.session, burst.ticket);
         let waits = |key: &Awaited| self.lines.get(key).is_some_and(|line| !line.waiters.is_empty());
         let parked = may_park && !block.shares && !block.keys.is_empty() && block.keys.iter().all(waits);
+        // Behind a try under way it is not known what is there.
+        let quiet = |key: &Awaited| {
+            self.lines.get(key).is_some_and(|line| line.tries == 0) && !self.due.contains(key)
+        };
+        let in_vain = parked && block.keys.iter().all(quiet);
         let order = self.next;
         self.next += 1;
         self.bytes += burst.payload.len();
@@ -85,6 +92,7 @@ impl Blocked {
             parked: true,
             tried: false,
             patient: parked,
+            in_vain,
             seq: 0,
             cancelled: None,
         };
@@ -105,9 +113,10 @@ impl Blocked {
         Some(waiter.burst.clone())
     }
 
-    fn end_try(&mut self, id: Id) {
+    fn end_try(&mut self, id: Id, in_vain: bool) {
         let Some(waiter) = self.waiters.get_mut(&id) else { return };
         (waiter.parked, waiter.tried, waiter.patient) = (true, true, true);
+        waiter.in_vain |= in_vain;
         for key in &waiter.block.keys {
             if let Some(line) = self.lines.get_mut(key) {
                 line.tries = line.tries.saturating_sub(1);
@@ -178,10 +187,14 @@ impl Blocked {
     fn judge(&mut self, answer: Answer, now: Now) -> Option<Answer> {
         let id = (answer.session, answer.ticket);
         let Some(waiter) = self.waiters.get(&id).filter(|waiter| !waiter.parked) else { return Some(answer) };
-        let (tried, patient, seq) = (waiter.tried, waiter.patient, waiter.seq);
+        let over = waiter.block.until_us.is_some_and(|until| until <= now.us);
+        // Whose time is over though nobody looked for it is told of a refusal: it is not known that nothing was there.
+        let patient = waiter.patient && (waiter.in_vain || !over);
+        let (tried, seq) = (waiter.tried, waiter.seq);
         let passing = |cause: &Cause| {
             matches!(cause, Cause::Deadline { .. } | Cause::Recovering | Cause::Journal | Cause::Overload)
         };
+        let answered = matches!(answer.reply, Reply::Done(_));
         match &answer.reply {
             Reply::Done(bytes) if waiter.block.empty.iter().any(|empty| bytes == empty) => {}
             Reply::Done(bytes) if tried && bytes.starts_with(b"-") => {}
@@ -195,13 +208,11 @@ impl Blocked {
                 return Some(answer);
             }
         }
-        self.end_try(id);
+        self.end_try(id, answered);
         let waiter = self.waiters.get(&id)?;
         let reply = match &waiter.cancelled {
             Some(cancel) => cancel.reply.clone(),
-            None if waiter.block.until_us.is_some_and(|until| until <= now.us) => {
-                Some(waiter.block.late.clone())
-            }
+            None if over => Some(waiter.block.late.clone()),
             None => return None,
         };
         self.leave(id);
@@ -287,7 +298,7 @@ impl Group {
         }
     }
 
-    /// Answers those whose time is over.
+    /// Answers those whose time is over. For whom nobody looked yet is tried now, and told whatever comes of that.
     pub(super) fn expire_waiters(&mut self, now: Now, fx: &mut Effects) {
         let later = std::mem::take(&mut self.blocked.later);
         self.blocked.due.extend(later);
@@ -296,9 +307,14 @@ impl Group {
         {
             self.blocked.deadlines.pop_first();
             // Who is being tried is answered when that has ended.
-            if self.blocked.waiters.get(&id).is_some_and(|waiter| waiter.parked)
-                && let Some(waiter) = self.blocked.leave(id)
-            {
+            let Some(waiter) = self.blocked.waiters.get_mut(&id).filter(|waiter| waiter.parked) else {
+                continue;
+            };
+            if !waiter.in_vain && self.phase == Phase::Serving {
+                if let Some(burst) = self.try_waiter(id, now) {
+                    self.order_waiter(burst, now);
+                }
+            } else if let Some(waiter) = self.blocked.leave(id) {
                 fx.answers.push(done(&waiter, waiter.block.late.clone()));
             }
         }

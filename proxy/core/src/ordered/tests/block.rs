@@ -94,6 +94,49 @@ fn time_ends_and_so_does_patience() {
     assert_eq!(world.sent(), to_all(3, "3=9;3;"));
 }
 
+/// Two for whom nobody looked yet: the first is being tried, the second is behind it and its time is over.
+fn untried() -> World {
+    let mut world = World::serving(3);
+    let bursts = vec![waits(&world, 1, &[5], None), waits(&world, 2, &[5], Some(50_000))];
+    submit(&mut world, bursts);
+    assert_eq!(world.sent(), to_all(3, "2=1;"));
+    world.wait(51);
+    assert!(world.answers().is_empty(), "there may be something");
+    world
+}
+
+#[test]
+fn time_does_not_end_before_somebody_looked() {
+    let mut world = untried();
+    settle(&mut world, &["one"]);
+    settle(&mut world, &["two"]);
+    assert_eq!(world.answers(), ["1/1 one", "2/1 two"]);
+    let mut world = untried();
+    settle(&mut world, &["nil"]);
+    settle(&mut world, &["nil"]);
+    assert_eq!(world.answers(), ["2/1 late"]);
+}
+
+#[test]
+fn a_look_after_the_time_that_is_refused_is_told() {
+    let mut world = untried();
+    world.step(Event::Disconnected { replica: 0 });
+    world.step(Event::Disconnected { replica: 1 });
+    world.wait(5000);
+    let mut answers = world.answers();
+    answers.sort();
+    assert_eq!(answers, ["1/1 unknown", "2/1 refused"]);
+    let mut world = World::serving(3);
+    world.step(Event::Disconnected { replica: 0 });
+    world.step(Event::Disconnected { replica: 1 });
+    let bursts = vec![waits(&world, 1, &[5], None), waits(&world, 2, &[5], Some(50_000))];
+    submit(&mut world, bursts);
+    world.wait(5000);
+    let mut answers = world.answers();
+    answers.sort();
+    assert_eq!(answers, ["1/1 refused", "2/1 refused"]);
+}
+
 #[test]
 fn who_leaves_while_a_try_waits_to_be_numbered_takes_nothing() {
     let mut world = World::serving(3);

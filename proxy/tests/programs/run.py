@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Runs programs that people use, unchanged, against the proxy, and compares what becomes of it with one bare server.
+
+Usage: run.py [--quorate PATH] [--cache DIR] [--only NAME,NAME]
+
+redis-benchmark, redis-cli, ioredis, node-redis, redlock, rate-limiter-flexible and RQ. The libraries come from npm
+and PyPI; nothing of them is kept here. Each program prints what it saw, and that must be the same on both. Exit
+code 0: it is; 1: something differs; 2: it could not be tried. Takes less than a minute when the libraries are there.
+"""
+
+import argparse
+import concurrent.futures
+import difflib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+
+HERE = pathlib.Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[2]
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(HERE.parent))
+from stand import Bare, Stand  # noqa: E402
+
+TOOLS = ["rq==3.0.0", "redis==8.1.0"]
+DEADLINE = 60
+
+
+def prepare(cache):
+    """The libraries; fetched once for each list of them."""
+    if not shutil.which("npm"):
+        sys.exit("npm is not installed")
+    python = cache / "venv" / "bin" / "python"
+    if not python.exists():
+        venv.create(cache / "venv", with_pip=True)
+    subprocess.run([python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", *TOOLS], check=True)
+    wanted, had = HERE / "package.json", cache / "package.json"
+    if not had.exists() or had.read_bytes() != wanted.read_bytes() or not (cache / "node_modules").exists():
+        shutil.copy(wanted, had)
+        quiet = ["--silent", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
+        subprocess.run(["npm", "install", *quiet], cwd=cache, check=True)
+    return python
+
+
+def run(args, given=None, env=None):
+    """What a program prints; an ending that is no success is shown too."""
+    env = {**os.environ, **(env or {})}
+    try:
+        done = subprocess.run(args, input=given, env=env, capture_output=True, text=True, timeout=DEADLINE)
+    except subprocess.TimeoutExpired:
+        return f"not done after {DEADLINE} s\n"
+    failed = f"exit code {done.returncode}\n{done.stderr[-2000:]}" if done.returncode else ""
+    return done.stdout + failed
+
+
+def cli(port, *args, given=None):
+    """redis-cli."""
+    return run(["redis-cli", "-p", str(port), *args], given)
+
+
+def benchmark(port, depth):
+    """Every test of redis-benchmark: their names, errors, and what they leave behind."""
+    cli(port, "FLUSHALL")
+    size = ["-n", "1000", "-c", "20", "-P", str(depth), "--csv"]
+    rows = run(["redis-benchmark", "-p", str(port), *size]).splitlines()
+    names = [row.split(",")[0] if row.startswith('"') else row for row in rows]
+    wanted = ["GET key:__rand_int__", "GET counter:__rand_int__", "LLEN mylist", "SCARD myset", "HLEN myhash", "ZCARD myzset"]
+    return "\n".join(names) + "\n" + cli(port, given="\n".join(["DBSIZE", *wanted]))
+
+
+def commands(port):
+    """Commands piped into redis-cli, errors among them."""
+    lines = ["FLUSHALL", "SET a 1", 'SET "two words" "x\\ny"', 'GET "two words"', "INCR a", "LPUSH a x", "NOSUCH", "GET"]
+    lines += ["RPUSH l 1 2 3", "LRANGE l 0 -1", "HSET h f v g w", "HGETALL h", "ZADD z 1 a 2 b", "ZRANGE z 0 -1 WITHSCORES"]
+    lines += ["MULTI", "INCR a", "LLEN l", "EXEC", "MULTI", "NOSUCH", "EXEC", "SET e x PX 100000", "TTL e", "EXPIREAT e 9999999999"]
+    lines += ["EXPIRETIME e", "EVAL \"return {KEYS[1], redis.call('INCR', KEYS[1])}\" 1 a", "XADD s 1-1 f v", "XRANGE s - +"]
+    lines += ["BLPOP l 1", "SORT l DESC", "OBJECT ENCODING a", "TYPE z", "DBSIZE", "SELECT 0", "ECHO end"]
+    return cli(port, given="\n".join(lines)) + cli(port, "-3", given="HGETALL h\nZSCORE z a\nGET nothing\n")
+
+
+def mass(port):
+    """Mass insertion by redis-cli --pipe."""
+    cli(port, "FLUSHALL")
+    given = "".join(f"*3\r\n$3\r\nSET\r\n${len(f'key:{at}')}\r\nkey:{at}\r\n${len(str(at))}\r\n{at}\r\n" for at in range(20000))
+    return cli(port, "--pipe", given=given) + cli(port, given="DBSIZE\nGET key:19999")
+
+
+def programs(cache, python):
+    """Names, and what each does at a port."""
+    def script(name):
+        return lambda port: run(["node", str(HERE / f"try_{name}.js"), str(port)], env={"NODE_PATH": str(cache / "node_modules")})
+
+    return {
+        "redis-benchmark": lambda port: benchmark(port, 1),
+        "redis-benchmark -P 16": lambda port: benchmark(port, 16),
+        "redis-cli": commands,
+        "redis-cli --pipe": mass,
+        "ioredis": script("ioredis"),
+        "node-redis": script("node_redis"),
+        "redlock and rate-limiter-flexible": script("tools"),
+        "rq": lambda port: run([python, "-W", "ignore", str(HERE / "try_rq.py"), str(port)], env={"PYTHONDONTWRITEBYTECODE": "1"}),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quorate", default=REPOSITORY / "target" / "debug" / "quorate", type=pathlib.Path)
+    parser.add_argument("--cache", default=REPOSITORY / "target" / "programs", type=pathlib.Path)
+    parser.add_argument("--only", default="", help="parts of the names of those to run")
+    args = parser.parse_args()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    cache = args.cache.resolve()
+    chosen = programs(cache, prepare(cache))
+    chosen = {name: one for name, one in chosen.items() if any(part in name for part in args.only.split(","))}
+    stands, wrong = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            stands.append(Bare(pathlib.Path(folder) / "bare"))
+            stands.append(Stand(pathlib.Path(folder) / "proxy", args.quorate.resolve()))
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                for name, program in chosen.items():
+                    expected, got = pool.map(program, [stand.port for stand in stands])
+                    ended = expected.strip() and "exit code" not in expected and "not done" not in expected
+                    wrong += [] if ended and expected == got else [name]
+                    print(f"{name}: {'as at a bare server' if name not in wrong else 'DIFFERENT, or failed at both'}", flush=True)
+                    if name in wrong:
+                        lines = difflib.unified_diff(expected.splitlines(), got.splitlines(), "bare", "proxy", lineterm="")
+                        print("\n".join(f"  {line}" for line in lines) if expected != got else expected)
+        finally:
+            for stand in stands:
+                stand.stop()
+    print(f"{len(chosen) - len(wrong)} passed, {len(wrong)} failed")
+    return 1 if wrong or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
