@@ -118,7 +118,7 @@ fn a_client_is_told_when_another_changes_what_it_read() {
     let mut readers: Vec<Client> = (0..4).map(|_| resp3(&cluster)).collect();
     for reader in &mut readers {
         reader.ok("CLIENT TRACKING ON");
-        // Whoever is told to forget before the test begins must read once more.
+        // An owner that has not seen all keys yet ends these first, in case, and tells that too.
         wait_until("it reads, and is told nothing", LONG, || {
             reader.send(&encode(&["MGET", "a", "b"])).expect("it can be written");
             until(reader, "read").len() == 1
