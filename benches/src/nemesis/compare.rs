@@ -36,7 +36,9 @@ pub fn divergent(servers: &mut [Connection]) -> io::Result<(usize, Vec<String>)>
         }
         let values: Vec<String> = servers.iter_mut().map(|s| value(s, key)).collect::<io::Result<_>>()?;
         if values.iter().any(|value| *value != values[0]) {
-            let shown: Vec<String> = values.iter().map(|v| v.chars().take(200).collect()).collect();
+            let common = common_start(&values).saturating_sub(40);
+            let shown: Vec<String> =
+                values.iter().map(|value| value.chars().skip(common).take(200).collect()).collect();
             different.push(format!("'{}': {}", key.escape_ascii(), shown.join(" | ")));
         }
     }
@@ -93,6 +95,13 @@ fn value(server: &mut Connection, key: &[u8]) -> io::Result<String> {
         _ => kind,
     };
     Ok(format!("{reply:?}"))
+}
+
+/// Characters after which the values begin to differ.
+fn common_start(values: &[String]) -> usize {
+    let first = values.first().map(String::as_str).unwrap_or_default();
+    let alike = |other: &String| first.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+    values.iter().map(alike).min().unwrap_or(0)
 }
 
 fn sorted(items: &Value) -> String {

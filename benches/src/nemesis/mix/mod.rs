@@ -103,13 +103,13 @@ impl Histories {
         let mut whole = Judgement::default();
         std::thread::scope(|scope| {
             let judges = [
-                scope.spawn(|| each(&self.deadlines, |all| deadlines::judge(all))),
-                scope.spawn(|| each(&self.locks, |all| locks::judge(all))),
+                scope.spawn(|| each(&self.deadlines, deadlines::judge)),
+                scope.spawn(|| each(&self.locks, locks::judge)),
                 scope.spawn(|| each(&self.accounts, |all| accounts::judge(all, budget))),
                 scope.spawn(|| each(&self.swaps, |all| swaps::judge(all, budget))),
                 scope.spawn(|| each(&self.scripts, |all| scripts::judge(all, budget))),
                 scope.spawn(|| each(&self.queues, |all| queues::judge(all, budget))),
-                scope.spawn(|| each(&self.streams, |all| streams::judge(all))),
+                scope.spawn(|| each(&self.streams, streams::judge)),
             ];
             for judge in judges {
                 whole.join(judge.join().expect("a judge does not panic"));

@@ -6,7 +6,7 @@
 
 use super::super::by_value::Keys;
 use super::super::deadlines::{Deadlines, Ends, Timed, UnixMs};
-use super::super::effects::{Answer, Cause, Reply};
+use super::super::effects::{Answer, Reply};
 use super::super::pending::{Access, Buckets, Burst};
 use super::super::watch::Role;
 use super::super::{Effects, Now};
@@ -65,10 +65,12 @@ fn past(now: Now) -> UnixMs {
 }
 
 impl Group {
-    /// A new ownership knows no deadlines, and the checks of the one before it are not its own.
+    /// A new ownership knows no deadlines. Requests that wait already stay behind their checks, which do the same
+    /// under any owner: it depends on the data alone.
     pub(super) fn begin_expiry(&mut self) {
-        self.expiry = Expiry::default();
-        self.pending.expire(|burst| burst.session == OWN, |_| Cause::Recovering, &mut Vec::new());
+        let Expiry { ticket, mut checks, .. } = std::mem::take(&mut self.expiry);
+        checks.values_mut().flatten().for_each(|(_, uncertain)| *uncertain = false);
+        self.expiry = Expiry { ticket, checks, ..Expiry::default() };
     }
 
     /// Somebody looked at the backends' deadlines.

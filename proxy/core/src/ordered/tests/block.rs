@@ -131,6 +131,7 @@ fn a_look_after_the_time_that_is_refused_is_told() {
     world.step(Event::Disconnected { replica: 1 });
     let bursts = vec![waits(&world, 1, &[5], None), waits(&world, 2, &[5], Some(50_000))];
     submit(&mut world, bursts);
+    world.wait(51);
     world.wait(5000);
     let mut answers = world.answers();
     answers.sort();

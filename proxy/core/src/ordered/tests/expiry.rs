@@ -150,6 +150,20 @@ fn an_owner_that_does_not_know_the_deadlines_checks_what_is_asked_for() {
 }
 
 #[test]
+fn a_request_that_waits_keeps_its_check_when_the_owner_begins_again() {
+    let mut world = World::unattached(3, |_| {});
+    world.group.restart(2, Past::default());
+    let write = world.named(1, Access::Write, "k", &[]);
+    world.submit_all(vec![write]);
+    world.group.restart(3, Past::default());
+    (0..3).for_each(|replica| world.attach(replica, None));
+    (0..3).for_each(|replica| world.apply(replica, &[]));
+    assert_eq!(world.sent()[3..], to_all(3, "2=check k@0;k;"), "the write comes behind it");
+    (0..3).for_each(|replica| world.apply(replica, &["-", "+OK"]));
+    assert_eq!(world.answers(), ["1/1 +OK"], "the check answers nobody");
+}
+
+#[test]
 fn when_more_is_due_than_can_be_checked_requests_look_out_for_themselves() {
     let mut world = World::serving(3);
     let keys = (0..2000)
