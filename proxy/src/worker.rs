@@ -415,7 +415,7 @@ impl Worker {
             if let Some((since, brief)) = since {
                 let us = now_us.saturating_sub(since);
                 self.counters.answered(us);
-                let slow = &shared.inspection.slow;
+                let slow = &s.port.group.inspection.slow;
                 if let Some(brief) = brief.filter(|_| slow.is_slow(us)) {
                     slow.enter(self.unix_ms() / 1000, us, brief, &s.client);
                 }

@@ -108,7 +108,9 @@ fn mset_is_split_where_that_is_asked_for() {
     let [a, b, c] = one_each();
     assert_eq!(client.ok(&format!("MSET {c} 3 {a} 1 {b} 2")).string(), "OK");
     assert_eq!(texts(&client.ok(&format!("MGET {a} {b} {c}"))), ["1", "2", "3"]);
-    assert!(client.line(&format!("MSET {a} 1 {b}")).is_error());
+    assert!(client.line(&format!("MSET {a} 9 {b}")).is_error());
+    assert!(client.line(&format!("MSET {a} 9 {b} 9 __quorate:x 9")).string().starts_with("NOPERM"));
+    assert_eq!(texts(&client.ok(&format!("MGET {a} {b}"))), ["1", "2"], "all or nothing was said at once");
     crosses(&mut client, &format!("MSETNX {a} 1 {b} 2"));
 }
 
@@ -258,6 +260,40 @@ fn waiting_scripts_and_messages_work_in_every_group() {
     assert_eq!(client.read().expect("the message").strings()[2], "hello");
 }
 
+/// No group has to be waited for: nothing else would send what is owed.
+#[test]
+fn what_every_group_answers_at_once_is_sent() {
+    let cluster = three();
+    let mut client = cluster.client();
+    assert!(client.line("FLUSHALL FOO").is_error());
+    assert!(client.line("WAIT x 1").is_error());
+    assert_eq!(client.ok("CONFIG SET timeout 0").string(), "OK");
+    let answers = client.pipeline(&lines(&["FLUSHALL FOO", "PING", "WAIT x 1"]), 3);
+    assert_eq!(answers[1].string(), "PONG");
+    let many = 2_000;
+    let sizes = client.pipeline(&lines(&vec!["DBSIZE"; many]), many);
+    assert!(sizes.iter().all(|size| size.number() == 0));
+}
+
+#[test]
+fn a_script_is_known_to_all_groups_and_a_key_to_debug_is_its_groups() {
+    let cluster = three();
+    let mut client = cluster.client();
+    let [a, b, c] = one_each();
+    let script = "return redis.call('incr',KEYS[1])";
+    assert_eq!(client.call(&["EVAL", script, "1", &a]).number(), 1);
+    let digest = "5b7d3a9a1c1b7e0a";
+    assert!(client.line(&format!("EVALSHA {digest} 1 {b}")).string().starts_with("NOSCRIPT"));
+    let digest = client.call(&["SCRIPT", "LOAD", script]).string();
+    client.ok("SCRIPT FLUSH");
+    assert_eq!(client.call(&["EVAL", script, "1", &a]).number(), 2);
+    assert_eq!(client.ok(&format!("EVALSHA {digest} 1 {b}")).number(), 1);
+    client.ok("MULTI");
+    client.ok(&format!("EVALSHA {digest} 1 {c}"));
+    assert!(client.line(&format!("WATCH {a}")).string().contains("WATCH inside MULTI"));
+    assert_eq!(client.ok("EXEC").items[0].number(), 1);
+}
+
 #[test]
 fn who_waits_for_replicas_waits_for_those_of_all_groups() {
     let cluster = three();
@@ -304,7 +340,7 @@ fn another_order_of_groups_is_not_taken_for_the_same() {
     cluster.proxy.run();
     assert_eq!(cluster.proxy.exit().code(), Some(3));
     let log = cluster.proxy.log();
-    assert!(log.contains("listener 'main' had groups = [\"g\", \"g2\", \"g3\"] before"), "{log}");
+    assert!(log.contains("shared the keys of groups [\"g\", \"g2\", \"g3\"] before"), "{log}");
     cluster.proxy.edit(|text| text.replace("\"g2\", \"g\"", "\"g\", \"g2\""));
     cluster.proxy.run();
     cluster.proxy.wait_ready();

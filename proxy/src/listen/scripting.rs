@@ -81,7 +81,7 @@ impl Worker {
         args: Args,
         payload: Payload,
     ) {
-        match prepare(&self.groups[s.group().index].shared.scripts, kind, command, args) {
+        match prepare(&s.port.group.clone().scripts, kind, command, args) {
             Ready::Own(reply) => s.answer(reply),
             Ready::Write => self.order(s, Access::Write, command, args, payload, Added::Nothing),
             Ready::Leads(words) => self.leads(s, command, args, words.map_or(payload, Payload::Own)),

@@ -33,6 +33,8 @@ const MAX_SLOTS: usize = 1024;
 const MAX_UNSENT: usize = 1 << 20;
 /// A confirmation that waits for a backend is given after so many sweeps at the latest, a second apart.
 const MOST_SWEEPS: u32 = 3;
+/// So many that nothing more is served of what was read already.
+const CROWD: usize = 8 * MAX_SLOTS;
 /// The read buffer of a command that arrives in parts grows at most this much ahead of the data.
 const READ_AHEAD: usize = 1 << 20;
 
@@ -258,6 +260,8 @@ impl Session {
     /// All parts have their places: one for each of these groups.
     pub fn end_parts(&mut self, groups: Vec<usize>, merge: Merge) {
         self.open_burst = None;
+        // All may be answered already.
+        self.dirty = true;
         if let Some(first) = self.spreading.take() {
             debug_assert_eq!(first + groups.len() as u64, self.front + self.slots.len() as u64);
             self.spreads.push_back(Spread { first, groups, merge, answers: Vec::new() });
@@ -723,7 +727,7 @@ fn poll_fresh(
     let mut decoder = worker.decoder.borrow_mut();
     let mut at = 0;
     while at < data.len() && !s.closing {
-        if s.parked.is_some() {
+        if s.parked.is_some() || s.slots.len() >= CROWD {
             s.keep_unread(BytesMut::from(&data[at..]));
             break;
         }
@@ -799,7 +803,7 @@ fn poll_parked(
 fn serve_partial(worker: &Worker, s: &mut Session, mut partial: Box<Partial>) {
     partial.unread = false;
     while !partial.buf.is_empty() && !s.closing {
-        if s.parked.is_some() {
+        if s.parked.is_some() || s.slots.len() >= CROWD {
             return s.keep_unread(partial.buf);
         }
         match partial.decoder.next(&partial.buf, &s.limits()) {

@@ -107,10 +107,16 @@ impl Pending {
     /// Forgets what was watched, and gives it.
     fn unwatch(&mut self) -> Vec<Watch> {
         self.watched.clear();
-        if self.queue.is_none() {
+        let watches = std::mem::take(&mut self.watches);
+        self.unbind();
+        watches
+    }
+
+    /// Its group is not decided any more, if nothing decides it.
+    fn unbind(&mut self) {
+        if self.queue.is_none() && self.watches.is_empty() {
             self.group = None;
         }
-        std::mem::take(&mut self.watches)
     }
 
     /// Queues a command. The error is for the client.
@@ -257,11 +263,15 @@ impl Worker {
         let class = command::op_class(command, args);
         self.counters.request(class);
         if args.from(1).any(|key| key.starts_with(RESERVED_PREFIX)) {
+            s.transaction.unbind();
             return s.error(OWN_KEYS);
         }
         let plan = match self.plan(s, command, class, args) {
             Ok(plan) => plan,
-            Err(message) => return s.error(&message),
+            Err(message) => {
+                s.transaction.unbind();
+                return s.error(&message);
+            }
         };
         let buckets = args.from(1).map(|key| command::key_hash(key) as u16);
         let fresh: Vec<u16> = buckets.filter(|bucket| s.transaction.watched.insert(*bucket)).collect();
@@ -483,7 +493,8 @@ impl Worker {
         draft: &mut Draft,
     ) {
         let first = draft.commands;
-        let scripts = &self.groups[s.group().index].shared.scripts;
+        // What one group was told, every group of the listener knows.
+        let scripts = &s.port.group.scripts;
         let (words, access) = match prepare(scripts, kind, item.command, args) {
             Ready::Own(reply) => return draft.own(reply),
             Ready::Read(words) => (words, Access::Read),

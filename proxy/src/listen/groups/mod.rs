@@ -8,12 +8,14 @@ pub mod merge;
 pub mod record;
 
 use super::inspect::CROSS_SLOT;
-use super::request::waits_for_exec;
+use super::request::{OWN_KEYS, waits_for_exec};
 use super::session::Session;
+use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::Worker;
 use bytes::Bytes;
 use merge::Merge;
 use quorate_wire::command::{self, Carry, Command, Filter, Flags, Local, Rewrite, SLOTS, Scripting, Step};
+use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, each_command, encode};
 
 const NOT_IN_MULTI: &str =
@@ -70,6 +72,8 @@ fn reach(routes: &Routes, command: &Command, carry: Carry, args: Args) -> Reach 
         return match carry {
             Carry::Local(Local::Wait) => Reach::Every(Merge::Least),
             Carry::Local(Local::Config) if command.name == "config|set" => Reach::Every(Merge::Status),
+            // Its sub-commands are none of the table's, so neither are their keys.
+            Carry::Local(Local::Debug) => Reach::One(args.get(2).map_or(0, |key| routes.of(key))),
             _ => Reach::One(0),
         };
     }
@@ -82,6 +86,8 @@ fn reach(routes: &Routes, command: &Command, carry: Carry, args: Args) -> Reach 
         several |= *place.get_or_insert(at) != at;
     });
     match place {
+        // What is malformed is for a server to refuse, before anything is done.
+        Some(at) if several && command.name == "mset" && args.len() % 2 == 0 => Reach::One(at),
         Some(_) if several => split(routes, command),
         Some(at) => Reach::One(at),
         None => keyless(command, carry),
@@ -132,7 +138,7 @@ impl Worker {
         let port = s.port.clone();
         let Some(routes) = &port.routes else { return true };
         if let Carry::Transaction(step) = carry
-            && step != Step::Watch
+            && (step != Step::Watch || s.transaction.is_open())
         {
             s.at = s.transaction.group().unwrap_or(0);
             return true;
@@ -164,7 +170,10 @@ impl Worker {
             }
             Reach::Split(merge) => {
                 let (parts, merge) = divide(routes, command, args, merge);
-                self.spread(s, asked, parts, merge);
+                match self.refusal(s, asked, &parts) {
+                    Some(why) => s.error(&why),
+                    None => self.spread(s, asked, parts, merge),
+                }
                 false
             }
         }
@@ -210,9 +219,31 @@ impl Worker {
         false
     }
 
+    /// Why some group would not take its part: then none is to have one.
+    fn refusal(&self, s: &mut Session, asked: Asked, parts: &[(usize, Option<Bytes>)]) -> Option<String> {
+        let Asked { command, args, .. } = asked;
+        if args.from(1).any(|key| key.starts_with(RESERVED_PREFIX)) {
+            return Some(OWN_KEYS.into());
+        }
+        parts.iter().find_map(|(at, _)| {
+            s.at = *at;
+            let memory = &s.group().memory;
+            if command.flags.has(Flags::DENYOOM) && memory.pressure() == Pressure::Full {
+                memory.count_refusal();
+                return Some(OUT_OF_MEMORY.into());
+            }
+            self.plan(s, command, command::op_class(command, args), args).err()
+        })
+    }
+
     /// Asks several groups, and has their answers made into one.
-    fn spread(&self, s: &mut Session, asked: Asked, parts: Vec<(usize, Option<Bytes>)>, merge: Merge) {
+    fn spread(&self, s: &mut Session, asked: Asked, mut parts: Vec<(usize, Option<Bytes>)>, merge: Merge) {
         let Asked { command, carry, args, raw } = asked;
+        if merge == Merge::Any {
+            // The first that has something wins.
+            let first = self.now_us() as usize % parts.len();
+            parts.rotate_left(first);
+        }
         s.begin_parts();
         let groups: Vec<usize> = parts.iter().map(|(at, _)| *at).collect();
         for (at, words) in parts {
