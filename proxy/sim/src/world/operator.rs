@@ -2,7 +2,7 @@
 
 use super::World;
 use super::proxy::Proxy;
-use quorate_core::ordered::{Phase, ReplicaState};
+use quorate_core::ordered::{Phase, ReplicaState, StaleReason};
 use std::collections::BTreeMap;
 
 impl World {
@@ -57,11 +57,24 @@ impl World {
         let stale = |i: &usize| matches!(health.replicas[*i].state, ReplicaState::Stale(_));
         let whole = |i: &usize| !stale(i) && health.replicas[*i].state != ReplicaState::Down;
         let count = self.backends.len();
-        let target = (0..count).filter(calm).find(stale);
-        let source =
-            (0..count).filter(calm).filter(whole).find(|i| self.backends[*i].applied() >= Some(ready));
         // A scan needs an owner that serves; a copy in one go helps any.
         let scans = self.options.scans && health.phase == Phase::Serving;
+        let erased = |i: &usize| {
+            matches!(
+                health.replicas[*i].state,
+                ReplicaState::Stale(StaleReason::Blank | StaleReason::Partial)
+            )
+        };
+        // A scan erases first. What still has a position is erased only while a new owner that knows nothing would find
+        // as many positions as it needs without it.
+        let spare = |i: &usize| {
+            let others = (0..count).filter(|other| other != i && !erased(other));
+            others.count() > count - self.options.write_quorum
+        };
+        let erasable = |i: &usize| !scans || erased(i) || spare(i);
+        let target = (0..count).filter(calm).filter(stale).find(erasable);
+        let source =
+            (0..count).filter(calm).filter(whole).find(|i| self.backends[*i].applied() >= Some(ready));
         match (target, source) {
             (Some(target), Some(source)) if !scans => self.copy(source, target),
             (Some(target), Some(source)) if self.scan.is_none() => self.begin_scan(source, target),
