@@ -87,7 +87,7 @@ fn reach(routes: &Routes, command: &Command, carry: Carry, args: Args) -> Reach 
     });
     match place {
         // What is malformed is for a server to refuse, before anything is done.
-        Some(at) if several && command.name == "mset" && args.len() % 2 == 0 => Reach::One(at),
+        Some(at) if several && command.name == "mset" && args.len().is_multiple_of(2) => Reach::One(at),
         Some(_) if several => split(routes, command),
         Some(at) => Reach::One(at),
         None => keyless(command, carry),
