@@ -129,9 +129,12 @@ impl Proxy {
     /// Starts threads and listeners. Groups begin to serve when enough of their backends are attached.
     pub async fn start(config: &Config) -> Result<Proxy, StartError> {
         let coordinator = LocalCoordinator::open(&config.state.dir).await?;
-        for (listener, group) in config.listeners.iter().flat_map(|l| l.groups.iter().map(move |g| (l, g))) {
-            let served = coordinator.has_served(group).await?;
-            record::hold(&config.state.dir, group, &listener.groups, served)?;
+        for listener in &config.listeners {
+            let mut served = Vec::new();
+            for group in &listener.groups {
+                served.push(coordinator.has_served(group).await?);
+            }
+            record::hold(&config.state.dir, &listener.groups, &served)?;
         }
         let host = Host::new(Some(&config.state.dir.join("compiled")))?;
         let mut groups = Vec::new();

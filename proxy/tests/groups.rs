@@ -91,6 +91,9 @@ fn what_no_group_can_do_alone_is_refused_and_not_done() {
     crosses(&mut client, &format!("WATCH {a} {b}"));
     let sorted = client.line(&format!("SORT {a} BY weight_*"));
     assert!(sorted.string().starts_with("ERR SORT with BY or GET"), "{sorted:?}");
+    // Servers read words up to a zero byte.
+    let sorted = client.call(&[b"SORT", a.as_bytes(), b"GET\0", b"weight_*"]);
+    assert!(sorted.string().starts_with("ERR SORT with BY or GET"), "{sorted:?}");
     assert_eq!(client.ok(&format!("SCARD {a}")).number(), 2);
     assert_eq!(client.ok(&format!("EXISTS {b}")).number(), 0);
     // Keys of one group are one group's, whatever their slots.

@@ -449,3 +449,13 @@ fn what_subscribes_is_no_part_of_a_transaction() {
         assert!(client.line("EXEC").string().starts_with("EXECABORT"));
     }
 }
+
+/// Answers are still owed when EXEC collects those of its commands.
+#[test]
+fn what_the_proxy_confirms_inside_a_transaction_is_an_element_of_it() {
+    let cluster = Cluster::usual();
+    let mut client = cluster.client();
+    let answers = client.pipeline(&lines(&["SET k 1", "MULTI", "HELLO 2", "PING", "EXEC"]), 5);
+    assert_eq!(answers[4].items.len(), 2, "{answers:?}");
+    assert_eq!(client.ok("ECHO next").string(), "next");
+}

@@ -295,7 +295,7 @@ impl Session {
 
     /// Answers in its turn; what is pushed from now on comes later than this answer.
     pub fn confirm(&mut self, reply: Bytes) {
-        match self.slots.is_empty() {
+        match self.slots.is_empty() || self.capture.is_some() {
             true => self.answer(reply),
             false => {
                 self.hold(reply, true);
@@ -482,8 +482,11 @@ impl Session {
 
     /// Serves nothing more before the answer with this ticket.
     pub fn park(&mut self, ticket: u64) {
+        if self.parked.is_none() {
+            // Of an earlier wait. That of this one may come between two of its parts.
+            self.client.take_unblock();
+        }
         self.parked = Some(ticket);
-        self.client.take_unblock();
         self.client.blocked.store(true, Ordering::Release);
     }
 

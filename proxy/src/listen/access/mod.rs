@@ -174,7 +174,7 @@ fn sort_option(command: &Command, args: Args) -> Option<&'static str> {
     if !matches!(command.name, "sort" | "sort_ro") {
         return None;
     }
-    let is = |arg: &[u8], word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
+    let is = quorate_wire::command::is_option;
     let mut at = 2;
     while let (Some(arg), Some(value)) = (args.get(at), args.get(at + 1)) {
         at += match arg {

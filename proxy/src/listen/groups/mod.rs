@@ -72,10 +72,12 @@ fn reach(routes: &Routes, command: &Command, carry: Carry, args: Args) -> Reach 
         return match carry {
             Carry::Local(Local::Wait) => Reach::Every(Merge::Least),
             Carry::Local(Local::Config) if command.name == "config|set" => Reach::Every(Merge::Status),
-            // Its sub-commands are none of the table's, so neither are their keys.
-            Carry::Local(Local::Debug) => Reach::One(args.get(2).map_or(0, |key| routes.of(key))),
             _ => Reach::One(0),
         };
+    }
+    if command.name == "debug" {
+        // Its sub-commands are none of the table's, so neither are their keys.
+        return Reach::One(args.get(2).map_or(0, |key| routes.of(key)));
     }
     if matches!(command.name, "sort" | "sort_ro") && reads_others(args) {
         return Reach::Refused(SORT_REACHES_OUT);
@@ -120,7 +122,7 @@ fn keyless(command: &Command, carry: Carry) -> Reach {
 fn reads_others(args: Args) -> bool {
     let words: Vec<&[u8]> = args.from(2).collect();
     words.windows(2).any(|pair| {
-        let named = pair[0].eq_ignore_ascii_case(b"by") || pair[0].eq_ignore_ascii_case(b"get");
+        let named = command::is_option(pair[0], "by") || command::is_option(pair[0], "get");
         named && pair[1].contains(&b'*')
     })
 }
@@ -165,15 +167,12 @@ impl Worker {
             }
             Reach::Every(merge) => {
                 let parts = (0..port.groups.len()).map(|at| (at, None)).collect();
-                self.spread(s, asked, parts, merge);
+                self.spread_or_refuse(s, asked, parts, merge);
                 false
             }
             Reach::Split(merge) => {
                 let (parts, merge) = divide(routes, command, args, merge);
-                match self.refusal(s, asked, &parts) {
-                    Some(why) => s.error(&why),
-                    None => self.spread(s, asked, parts, merge),
-                }
+                self.spread_or_refuse(s, asked, parts, merge);
                 false
             }
         }
@@ -194,7 +193,7 @@ impl Worker {
 
     fn route_queued(&self, s: &mut Session, asked: Asked, reach: &Reach) -> bool {
         let own = match asked.carry {
-            Carry::Local(what) => !matches!(what, Local::Command | Local::Info),
+            Carry::Local(_) => true,
             Carry::Transaction(_) | Carry::Refused(_) => true,
             _ => false,
         };
@@ -222,7 +221,9 @@ impl Worker {
     /// Why some group would not take its part: then none is to have one.
     fn refusal(&self, s: &mut Session, asked: Asked, parts: &[(usize, Option<Bytes>)]) -> Option<String> {
         let Asked { command, args, .. } = asked;
-        if args.from(1).any(|key| key.starts_with(RESERVED_PREFIX)) {
+        let mut reserved = false;
+        command::keys(command, args, &mut |key| reserved |= key.starts_with(RESERVED_PREFIX));
+        if reserved {
             return Some(OWN_KEYS.into());
         }
         parts.iter().find_map(|(at, _)| {
@@ -234,6 +235,19 @@ impl Worker {
             }
             self.plan(s, command, command::op_class(command, args), args).err()
         })
+    }
+
+    fn spread_or_refuse(
+        &self,
+        s: &mut Session,
+        asked: Asked,
+        parts: Vec<(usize, Option<Bytes>)>,
+        merge: Merge,
+    ) {
+        match self.refusal(s, asked, &parts) {
+            Some(why) => s.error(&why),
+            None => self.spread(s, asked, parts, merge),
+        }
     }
 
     /// Asks several groups, and has their answers made into one.

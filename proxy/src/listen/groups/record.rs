@@ -34,27 +34,40 @@ pub enum RecordError {
     },
 }
 
-/// Compares the list with that of the last start, and keeps it where there was none. A group that was always alone keeps
-/// nothing; `served` tells whether it ever had data.
-pub fn hold(dir: &Path, group: &str, groups: &[String], served: bool) -> Result<(), RecordError> {
-    let file = dir.join(format!("keys.{group}"));
-    let failed = |error| RecordError::File { file: file.clone(), error };
-    let was: Vec<String> = match std::fs::read_to_string(&file) {
-        Ok(text) => text.lines().map(String::from).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && groups.len() < 2 => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && served => vec![group.into()],
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A torn file would be a list of other groups.
-            let new = dir.join(format!("keys.{group}.new"));
-            std::fs::write(&new, groups.join("\n")).map_err(failed)?;
-            return std::fs::rename(&new, &file).map_err(failed);
+/// Compares the list with that of the last start, and keeps it. A group that was always alone keeps nothing; `served`
+/// tells of each whether it ever had data: what never had any may be dealt anew.
+pub fn hold(dir: &Path, groups: &[String], served: &[bool]) -> Result<(), RecordError> {
+    for (group, _) in groups.iter().zip(served).filter(|(_, served)| **served) {
+        let (was, file) = (recorded(dir, group)?, path(dir, group));
+        if was != groups {
+            return Err(RecordError::Changed { group: group.clone(), was, now: groups.to_vec(), file });
         }
-        Err(error) => return Err(failed(error)),
-    };
-    if was == groups {
+    }
+    // Only when nothing is wrong with any: a refusal leaves everything as it was.
+    groups.iter().try_for_each(|group| record(dir, group, groups))
+}
+
+fn path(dir: &Path, group: &str) -> PathBuf {
+    dir.join(format!("keys.{group}"))
+}
+
+fn recorded(dir: &Path, group: &str) -> Result<Vec<String>, RecordError> {
+    let file = path(dir, group);
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok(text.lines().map(String::from).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![group.into()]),
+        Err(error) => Err(RecordError::File { file, error }),
+    }
+}
+
+fn record(dir: &Path, group: &str, groups: &[String]) -> Result<(), RecordError> {
+    if recorded(dir, group)? == groups {
         return Ok(());
     }
-    Err(RecordError::Changed { group: group.into(), was, now: groups.to_vec(), file })
+    let (file, new) = (path(dir, group), dir.join(format!("keys.{group}.new")));
+    // A torn file would be a list of other groups.
+    let written = std::fs::write(&new, groups.join("\n")).and_then(|()| std::fs::rename(&new, &file));
+    written.map_err(|error| RecordError::File { file, error })
 }
 
 #[cfg(test)]
@@ -64,17 +77,20 @@ mod tests {
     #[test]
     fn a_list_is_the_one_of_the_last_start() {
         let dir = tempfile::tempdir().expect("a folder");
-        let hold = |groups: &[&str], served: bool| {
+        let hold = |groups: &[&str], served: &[bool]| {
             let groups: Vec<String> = groups.iter().map(|group| group.to_string()).collect();
-            hold(dir.path(), "a", &groups, served)
+            hold(dir.path(), &groups, served)
         };
-        hold(&["a"], true).expect("one group is nothing to remember");
-        hold(&["a", "b"], true).expect_err("it has keys that would be b's");
-        hold(&["a", "b"], false).expect("it is the first");
-        hold(&["a", "b"], true).expect("it is the same");
-        for other in [&["b", "a"][..], &["a", "b", "c"], &["a"]] {
-            let error = hold(other, true).expect_err("keys would be lost").to_string();
-            assert!(error.contains("keys.a"), "{error}");
+        hold(&["a"], &[true]).expect("one group is nothing to remember");
+        hold(&["a", "b"], &[true, false]).expect_err("a has keys that would be b's");
+        hold(&["c", "a"], &[false, true]).expect_err("the same");
+        hold(&["c"], &[true]).expect("the refusal changed nothing");
+        hold(&["b", "d"], &[false, false]).expect("it is the first");
+        hold(&["d", "b"], &[false, false]).expect("there are no keys yet");
+        hold(&["d", "b"], &[true, true]).expect("it is the same");
+        for other in [&["b", "d"][..], &["d", "b", "c"], &["b"]] {
+            let error = hold(other, &vec![true; other.len()]).expect_err("keys would be lost").to_string();
+            assert!(error.contains("keys."), "{error}");
         }
     }
 }

@@ -55,7 +55,9 @@ fn maintain(worker: &Worker, s: &mut Session, command: &Command, args: Args) {
         "bgrewriteaof" => (&[b"BGREWRITEAOF"], b"+Background append only file rewriting started\r\n"),
         _ => (&[b"MEMORY", b"PURGE"], b"+OK\r\n"),
     };
-    worker.have_all_do(s.port.group.index, encode::command_bytes(order));
+    for group in &s.port.groups {
+        worker.have_all_do(group.index, encode::command_bytes(order));
+    }
     s.answer(Bytes::from_static(reply));
 }
 
@@ -64,7 +66,7 @@ fn wait_at_once(s: &mut Session, args: Args) {
     if let Err(message) = super::wait::of(args, 0) {
         return s.error(message);
     }
-    let health = s.port.group.health.load();
+    let health = s.group().health.load();
     let in_sync = health.replicas.iter().filter(|replica| replica.state == ReplicaState::InSync).count();
     s.answer(Bytes::from(format!(":{}\r\n", in_sync.saturating_sub(1))));
 }

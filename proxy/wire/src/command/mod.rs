@@ -27,6 +27,7 @@ pub use rewrite::{Publication, Rewritten, publications, rewrite};
 pub use slot::{SLOTS, key_hash, slot};
 pub use stamp::StreamStamp;
 pub use table::all;
+pub use token::is as is_option;
 pub use wait::{at_once, block, last_id, latest};
 
 use crate::resp::Args;

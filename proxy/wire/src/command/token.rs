@@ -8,7 +8,7 @@ pub(super) fn word(arg: &[u8]) -> &[u8] {
 
 /// Is the argument this option, in any case? Servers compare C strings, so `EX\0junk` is `EX`.
 /// Looks no further than the option is long, since values may be huge.
-pub(super) fn is(arg: &[u8], option: &str) -> bool {
+pub fn is(arg: &[u8], option: &str) -> bool {
     let (head, rest) = arg.split_at(arg.len().min(option.len()));
     head.eq_ignore_ascii_case(option.as_bytes()) && matches!(rest, [] | [0, ..])
 }
