@@ -192,11 +192,7 @@ impl Worker {
     }
 
     fn route_queued(&self, s: &mut Session, asked: Asked, reach: &Reach) -> bool {
-        let own = match asked.carry {
-            Carry::Local(_) => true,
-            Carry::Transaction(_) | Carry::Refused(_) => true,
-            _ => false,
-        };
+        let own = matches!(asked.carry, Carry::Local(_) | Carry::Transaction(_) | Carry::Refused(_));
         let refused = match reach {
             _ if own => {
                 s.at = s.transaction.group().unwrap_or(0);
