@@ -192,7 +192,11 @@ impl Worker {
     }
 
     fn route_queued(&self, s: &mut Session, asked: Asked, reach: &Reach) -> bool {
-        let own = matches!(asked.carry, Carry::Local(_) | Carry::Transaction(_) | Carry::Refused(_));
+        // These are asked of a replica, by a plan of its group.
+        let asked_there = matches!(asked.carry, Carry::Local(Local::Command | Local::Info));
+        let answered_here =
+            matches!(asked.carry, Carry::Local(_) | Carry::Transaction(_) | Carry::Refused(_));
+        let own = answered_here && !asked_there;
         let refused = match reach {
             _ if own => {
                 s.at = s.transaction.group().unwrap_or(0);
