@@ -273,23 +273,31 @@ impl Worker {
     async fn end_turns(self: Rc<Self>) {
         loop {
             self.turn_end.notified().await;
-            self.due.set(false);
-            let now_us = self.clock.now_us();
-            for (index, group) in self.groups.iter().enumerate() {
-                self.send_shown(index);
-                let mut outbox = group.outbox.borrow_mut();
-                let submission = (!outbox.is_empty()).then(|| outbox.take(now_us));
-                drop(outbox);
-                match (group.sequencer.get(), submission) {
-                    (Some(Sequencer::Here(driver)), submission) => {
-                        driver.borrow_mut().end_turn(submission.map(Event::Submit));
-                    }
-                    (Some(Sequencer::There(mailbox)), Some(submission)) => {
-                        mailbox.post(Mail::Submit(index, submission));
-                    }
-                    (None, Some(_)) => tracing::error!("a request came before its group had a sequencer"),
-                    (_, None) => {}
+            self.end_turn();
+        }
+    }
+
+    /// Hands over what this worker's clients asked for so far, and takes a step of its own groups. Not while a
+    /// session is borrowed.
+    pub fn end_turn(self: &Rc<Self>) {
+        // What others sent came before it.
+        self.open_mail();
+        self.due.set(false);
+        let now_us = self.clock.now_us();
+        for (index, group) in self.groups.iter().enumerate() {
+            self.send_shown(index);
+            let mut outbox = group.outbox.borrow_mut();
+            let submission = (!outbox.is_empty()).then(|| outbox.take(now_us));
+            drop(outbox);
+            match (group.sequencer.get(), submission) {
+                (Some(Sequencer::Here(driver)), submission) => {
+                    driver.borrow_mut().end_turn(submission.map(Event::Submit));
                 }
+                (Some(Sequencer::There(mailbox)), Some(submission)) => {
+                    mailbox.post(Mail::Submit(index, submission));
+                }
+                (None, Some(_)) => tracing::error!("a request came before its group had a sequencer"),
+                (_, None) => {}
             }
         }
     }

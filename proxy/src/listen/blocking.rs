@@ -146,9 +146,10 @@ impl Worker {
         self.begin_waiting(s, ticket, latest.late, payload);
     }
 
-    /// A session does not wait any more: it left, or somebody made it stop.
-    pub fn unblock(&self, s: &mut Session, how: Option<Unblock>) {
-        let Some(ticket) = s.parked() else { return };
+    /// A session does not wait any more: it left, or somebody made it stop. `true`: a group is to be told so
+    /// at the end of this turn.
+    pub fn unblock(&self, s: &mut Session, how: Option<Unblock>) -> bool {
+        let Some(ticket) = s.parked() else { return false };
         let reply = how.map(|how| match how {
             Unblock::Timeout if s.dialect == 3 => Bytes::from_static(b"_\r\n"),
             Unblock::Timeout => Bytes::from_static(b"*-1\r\n"),
@@ -163,13 +164,14 @@ impl Worker {
             if let Some(reply) = reply {
                 s.fill(ticket, |_| reply);
             }
-            return;
+            return false;
         }
         for (ticket, at) in s.waiting_parts(ticket) {
             let cancel = Cancel { session: s.number, ticket, reply: reply.clone() };
             self.groups[s.port.groups[at].index].outbox.borrow_mut().cancel(cancel);
         }
         self.schedule();
+        true
     }
 
     /// `CLIENT UNBLOCK id [TIMEOUT|ERROR]`.

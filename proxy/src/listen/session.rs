@@ -666,7 +666,11 @@ pub async fn run(worker: Rc<Worker>, stream: Stream, port: Arc<Port>) {
             Turn::Closed => break,
         }
     }
-    worker.unblock(&mut session.borrow_mut(), None);
+    let waited = worker.unblock(&mut session.borrow_mut(), None);
+    if waited {
+        // Whoever sees that this client is gone may give to those who still wait.
+        worker.end_turn();
+    }
     worker.leave(&session);
 }
 
