@@ -83,6 +83,38 @@ fn every_command(kind: Kind) {
     }
 }
 
+/// Who read from a group and found nothing is a member of it, on all servers, and still after they load their files.
+fn who_found_nothing_is_known(kind: Kind) {
+    let mut cluster = Cluster::start(Setup::new(kind, 3));
+    let mut client = cluster.client();
+    client.ok("XGROUP CREATE s g $ MKSTREAM");
+    assert!(client.line("XREADGROUP GROUP g c STREAMS s >").null);
+    let error = client.line("XREADGROUP GROUP g c STREAMS s other > >").string();
+    assert!(error.starts_with("NOGROUP"), "{error}");
+    cluster.proxy.wait_in_sync();
+    cluster.assert_equal();
+    for server in &mut cluster.servers {
+        server.crash_and_run();
+    }
+    wait_until("they are written to again", LONG, || !client.line("SET x 1").is_error());
+    cluster.proxy.wait_in_sync();
+    cluster.assert_equal();
+    for server in &cluster.servers {
+        assert_eq!(server.client().line("XINFO CONSUMERS s g").items.len(), 1);
+    }
+    assert_eq!(cluster.proxy.metric("quorate_divergences_total"), 0.0);
+}
+
+#[test]
+fn who_found_nothing_is_known_on_all_redis() {
+    who_found_nothing_is_known(Kind::Redis);
+}
+
+#[test]
+fn who_found_nothing_is_known_on_all_valkey() {
+    who_found_nothing_is_known(Kind::Valkey);
+}
+
 #[test]
 fn every_command_does_the_same_on_all_redis() {
     every_command(Kind::Redis);

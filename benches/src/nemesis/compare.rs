@@ -110,17 +110,6 @@ fn sorted(items: &Value) -> String {
     items.join(" ")
 }
 
-/// A consumer of a group that has nothing. After a fault some servers may know one that others do not: it is created
-/// anew when it reads.
-fn is_idle_consumer(value: &Value) -> bool {
-    let Value::Array(items) = value else { return false };
-    let field = |wanted: &str| {
-        let named = |pair: &&[Value]| pair[0].text() == Some(wanted);
-        items.chunks_exact(2).find(named).map(|pair| &pair[1])
-    };
-    matches!(field("pel-count"), Some(Value::Integer(0))) && field("last-delivered-id").is_none()
-}
-
 /// What a server tells of a stream, but how it lays it out, and when a consumer was seen last: only one server saw it.
 fn without_layout(value: &Value) -> String {
     const HIDDEN: [&str; 4] = ["radix-tree-keys", "radix-tree-nodes", "seen-time", "active-time"];
@@ -130,38 +119,9 @@ fn without_layout(value: &Value) -> String {
     while let Some(item) = items.next() {
         if item.text().is_some_and(|name| HIDDEN.contains(&name)) {
             items.next();
-        } else if !is_idle_consumer(item) {
+        } else {
             shown.push(without_layout(item));
         }
     }
     format!("[{}]", shown.join(" "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn named(pairs: &[(&str, Value)]) -> Value {
-        let flat = pairs
-            .iter()
-            .flat_map(|(name, value)| [Value::Bulk(name.as_bytes().to_vec().into()), value.clone()]);
-        Value::Array(flat.collect())
-    }
-
-    #[test]
-    fn only_consumers_that_have_something_are_compared() {
-        let consumer = |pending: i64| {
-            named(&[("name", Value::Bulk(b"c".to_vec().into())), ("pel-count", Value::Integer(pending))])
-        };
-        assert!(is_idle_consumer(&consumer(0)));
-        assert!(!is_idle_consumer(&consumer(1)));
-        let group = named(&[
-            ("last-delivered-id", Value::Bulk(b"0-0".to_vec().into())),
-            ("pel-count", Value::Integer(0)),
-        ]);
-        assert!(!is_idle_consumer(&group));
-        let with = |consumers: Vec<Value>| without_layout(&named(&[("consumers", Value::Array(consumers))]));
-        assert_eq!(with(vec![consumer(0)]), with(vec![]));
-        assert_ne!(with(vec![consumer(1)]), with(vec![]));
-    }
 }

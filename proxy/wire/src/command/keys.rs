@@ -173,16 +173,32 @@ pub struct GroupReadShape {
     pub keys: std::ops::Range<usize>,
 }
 
-/// Takes an `XREADGROUP` apart that asks for nothing but what is new.
+/// Takes an `XREADGROUP` apart that asks for nothing but what is new. `None` as well where a server would refuse
+/// it whatever its data is.
 pub fn group_read(command: &Command, args: Args) -> Option<GroupReadShape> {
     let options = stream_options(command, args);
     let (group, streams) = (options.group? + 1, options.streams?);
-    let count = (args.len() - streams - 1) / 2;
-    let keys = streams + 1..streams + 1 + count;
-    let is_new =
-        count > 0 && (keys.end..keys.end + count).all(|at| args.get(at).is_some_and(|id| id == b">"));
-    let no_ack = (1..streams).any(|at| at > group + 1 && is(&args[at], "NOACK"))
-        || (1..group - 1).any(|at| is(&args[at], "NOACK"));
+    let mut no_ack = false;
+    let mut at = 1;
+    while at < streams {
+        let number = || std::str::from_utf8(args.get(at + 1)?).ok()?.parse::<i64>().ok();
+        at += match &args[at] {
+            word if is(word, "GROUP") => 3,
+            word if is(word, "COUNT") => number().map(|_| 2)?,
+            word if is(word, "BLOCK") => number().filter(|ms| *ms >= 0).map(|_| 2)?,
+            word if is(word, "NOACK") => {
+                no_ack = true;
+                1
+            }
+            _ => return None,
+        };
+    }
+    let words = args.len() - streams - 1;
+    let keys = streams + 1..streams + 1 + words / 2;
+    let is_new = at == streams
+        && words > 0
+        && words.is_multiple_of(2)
+        && (keys.end..args.len()).all(|at| args.get(at).is_some_and(|id| id == b">"));
     is_new.then_some(GroupReadShape { group, no_ack, keys })
 }
 

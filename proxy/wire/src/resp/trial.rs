@@ -17,7 +17,7 @@ use quorate_core::ordered::{
     Ends, Keys, Outcome, Replies, Request, Timed, TrialId, TrialMark, Tried, UnixMs,
 };
 
-/// Commands of a trial before those of the clients.
+/// Commands of a trial before those of the clients, and before those that make consumers known.
 const BEFORE: usize = 3;
 
 /// What the commands of a trial are, as far as their effects go.
@@ -110,6 +110,29 @@ impl Commands {
     fn grouped(&self) -> impl Iterator<Item = &Bytes> {
         self.streams.difference(&self.whole)
     }
+
+    /// Reads of what is new in groups.
+    fn reads(&self) -> impl Iterator<Item = &GroupRead> {
+        self.told.iter().filter_map(|told| match told {
+            Told::Delivered(read) => Some(&**read),
+            Told::Nothing | Told::Popped(_) => None,
+        })
+    }
+}
+
+/// Makes a consumer known to the groups that it is about to read from, or to none where one of them is not there.
+///
+/// A server that gives a consumer nothing keeps it in memory or does not, and writes it to its append-only file or
+/// does not, as its version likes. One that was created before reads is known to all of them, and stays so.
+const MAKE_KNOWN: &str = "local function fails(...) local r=redis.pcall(...) return type(r)=='table' and r.err end \
+for _,key in ipairs(KEYS) do if fails('XPENDING',key,ARGV[1]) then return 0 end end \
+for _,key in ipairs(KEYS) do if fails('XGROUP','CREATECONSUMER',key,ARGV[1],ARGV[2]) then return 0 end end return 1";
+
+fn make_known(read: &GroupRead, out: &mut BytesMut) {
+    let count = read.keys.len().to_string();
+    let head = [&b"EVAL"[..], MAKE_KNOWN.as_bytes(), count.as_bytes()];
+    let words = head.into_iter().chain(read.keys.iter().map(AsRef::as_ref));
+    encode::command(words.chain([&read.group[..], &read.consumer]).collect::<Vec<_>>(), out);
 }
 
 /// The text of a mark, as a command that nobody runs: its words are the trial and its keys.
@@ -151,6 +174,7 @@ pub(super) fn trial(reserved: &Reserved, id: TrialId, payload: &[Bytes]) -> Opti
     let count = whole.len().to_string();
     let head = [&b"EVAL"[..], RELEASE.as_bytes(), count.as_bytes()];
     encode::command(head.into_iter().chain(whole.iter().map(AsRef::as_ref)).collect::<Vec<_>>(), &mut out);
+    commands.reads().for_each(|read| make_known(read, &mut out));
     payload.iter().for_each(|part| out.extend_from_slice(part));
     for key in whole {
         encode::command([&b"DUMP"[..], key], &mut out);
@@ -164,7 +188,7 @@ pub(super) fn trial(reserved: &Reserved, id: TrialId, payload: &[Bytes]) -> Opti
     encode::command([&b"EXISTS"[..], reserved.position.as_bytes(), reserved.trial.as_bytes()], &mut out);
     encode::command([&b"EXEC"[..]], &mut out);
     let asked = 2 * whole.len() + commands.grouped().count();
-    let commands_count = u32::try_from(6 + commands.count + asked).ok()?;
+    let commands_count = u32::try_from(6 + commands.reads().count() + commands.count + asked).ok()?;
     Some((Request { payload: out.freeze(), commands: commands_count }, commands.keys))
 }
 
@@ -183,7 +207,8 @@ pub(super) fn tried(reserved: &Reserved, id: TrialId, payload: &[Bytes], answer:
     // Before the commands there are those of `trial`.
     let culprit = queued.iter().position(|line| line.starts_with(b"-"));
     if let Some(error) = errors().next() {
-        let number = culprit.and_then(|at| u32::try_from(at.checked_sub(BEFORE)?).ok());
+        let before = BEFORE + commands.reads().count();
+        let number = culprit.and_then(|at| u32::try_from(at.checked_sub(before)?).ok());
         return Tried::Rejected(number.unwrap_or(u32::MAX), text(error));
     }
     outcome(reserved, id, &commands, exec).unwrap_or(Tried::Unclear)
@@ -222,7 +247,8 @@ fn bulk(reply: &Bytes) -> Option<Bytes> {
 
 fn outcome(reserved: &Reserved, id: TrialId, commands: &Commands, exec: &Bytes) -> Option<Tried> {
     let all = elements(exec)?;
-    let values_from = 2 + commands.count;
+    let replies_from = 2 + commands.reads().count();
+    let values_from = replies_from + commands.count;
     let groups_from = values_from + 2 * commands.whole.len();
     let time_at = groups_from + commands.grouped().count();
     let whole = all.len() == time_at + 2;
@@ -235,12 +261,17 @@ fn outcome(reserved: &Reserved, id: TrialId, commands: &Commands, exec: &Bytes) 
         return None;
     }
     let mut out = Effects::default();
-    let replies = &all[2..values_from];
+    let replies = &all[replies_from..values_from];
     let time = milliseconds(&all[time_at])?;
+    let mut known = all[2..replies_from].iter().map(|reply| reply == &b":1\r\n"[..]);
     for (told, reply) in commands.told.iter().zip(replies) {
         match told {
             Told::Popped(key) if !commands.whole.contains(key) => out.remove(key, reply),
-            Told::Delivered(read) => out.deliver(read, &commands.whole, reply, &time),
+            Told::Delivered(read) => {
+                // A group that an earlier command of the same transaction made was not there before.
+                let is_known = known.next()? || !reply.starts_with(b"-");
+                out.deliver(read, &commands.whole, is_known.then_some(reply), &time);
+            }
             Told::Nothing | Told::Popped(_) => {}
         }
     }
@@ -337,12 +368,9 @@ impl Effects {
         }
     }
 
-    /// Notes for a member of a group what it was given.
-    fn deliver(&mut self, read: &GroupRead, whole: &Keys, reply: &Bytes, time: &str) {
-        // Where one stream has no such group, none is read.
-        if reply.starts_with(b"-") {
-            return;
-        }
+    /// Notes a member of a group, and what it was given. Without a reply the group was not there.
+    fn deliver(&mut self, read: &GroupRead, whole: &Keys, reply: Option<&Bytes>, time: &str) {
+        let Some(reply) = reply else { return };
         for key in read.keys.iter().filter(|key| !whole.contains(*key)) {
             self.add([&b"XGROUP"[..], b"CREATECONSUMER", key, &read.group, &read.consumer]);
         }
@@ -514,9 +542,12 @@ mod tests {
     fn members_of_groups_are_given_what_the_reply_says() {
         let read: [&[&[u8]]; 1] =
             [&[b"XREADGROUP", b"GROUP", b"g", b"me", b"COUNT", b"2", b"STREAMS", b"a", b"b", b">", b">"]];
+        let made_known = format!("EVAL {MAKE_KNOWN} 2 a b g me");
+        let known = ["XGROUP CREATECONSUMER a g me", "XGROUP CREATECONSUMER b g me"];
         let (request, _) = trial(&reserved(), ID, &payload(&read)).expect("valid");
         let asked = lines(&request.payload);
-        assert_eq!(asked[4..7], ["XINFO GROUPS a", "XINFO GROUPS b", "TIME"], "no value is copied");
+        assert_eq!(asked[3], made_known);
+        assert_eq!(asked[5..8], ["XINFO GROUPS a", "XINFO GROUPS b", "TIME"], "no value is copied");
         assert_eq!(asked.len(), request.commands as usize);
         let groups = |last: &str| {
             format!("*1\r\n*4\r\n$4\r\nname\r\n$1\r\ng\r\n$17\r\nlast-delivered-id\r\n$3\r\n{last}\r\n")
@@ -525,23 +556,25 @@ mod tests {
         let entry = |id: &str| format!("*2\r\n$3\r\n{id}\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n");
         let given = format!("$1\r\na\r\n*2\r\n{}{}", entry("1-1"), entry("2-1"));
         for reply in [format!("*1\r\n*2\r\n{given}"), format!("%1\r\n{given}")] {
-            let exec = format!("*6\r\n+OK\r\n:0\r\n{reply}{counted}{}:2\r\n", groups("0-0"));
-            let effects = lines(&ran(&read, 6, &exec).payload);
+            let exec = format!("*7\r\n+OK\r\n:0\r\n:1\r\n{reply}{counted}{}:2\r\n", groups("0-0"));
+            let effects = lines(&ran(&read, 7, &exec).payload);
+            assert_eq!(effects[..2], known);
             assert_eq!(
-                effects[..5],
+                effects[2..5],
                 [
-                    "XGROUP CREATECONSUMER a g me",
-                    "XGROUP CREATECONSUMER b g me",
                     "XCLAIM a g me 0 1-1 2-1 TIME 1700009 RETRYCOUNT 1 FORCE JUSTID",
                     "XGROUP SETID a g 2-1 ENTRIESREAD 2",
                     "XGROUP SETID b g 0-0",
                 ]
             );
         }
-        let nothing = format!("*6\r\n+OK\r\n:0\r\n*-1\r\n{}{}:2\r\n", groups("1-1"), groups("0-0"));
-        assert_eq!(lines(&ran(&read, 6, &nothing).payload)[0], "XGROUP CREATECONSUMER a g me");
-        let none = "*6\r\n+OK\r\n:0\r\n-NOGROUP x\r\n*0\r\n-ERR no such key\r\n:2\r\n";
-        assert_eq!(ran(&read, 6, none).commands, 1, "only the mark is removed");
+        let nothing = format!("*7\r\n+OK\r\n:0\r\n:1\r\n*-1\r\n{}{}:2\r\n", groups("1-1"), groups("0-0"));
+        assert_eq!(lines(&ran(&read, 7, &nothing).payload)[..2], known);
+        let none = "*7\r\n+OK\r\n:0\r\n:0\r\n-NOGROUP x\r\n*0\r\n-ERR no such key\r\n:2\r\n";
+        assert_eq!(ran(&read, 7, none).commands, 1, "only the mark is removed");
+        let odd = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n-ERR odd\r\n-EXECABORT x\r\n";
+        let rejected = tried(&reserved(), ID, &payload(&read), &Bytes::from_static(odd.as_bytes()));
+        assert!(matches!(rejected, Tried::Rejected(0, _)), "of the client's commands the first");
         let again: [&[&[u8]]; 1] = [&[b"XREADGROUP", b"GROUP", b"g", b"me", b"STREAMS", b"a", b"0"]];
         let (request, _) = trial(&reserved(), ID, &payload(&again)).expect("valid");
         assert_eq!(lines(&request.payload)[4], "DUMP a", "how often it was given is not in the reply");
