@@ -112,14 +112,16 @@ impl Throttle {
     }
 }
 
-/// Forgets what is over, and else the older half.
+/// Forgets what is over, and else half of all: first those who do not wait yet, so that names made up for the
+/// purpose do not push out one that is being guessed; then the older ones.
 fn forget(known: &mut HashMap<Who, Failures>, now_us: u64) {
     known.retain(|_, failures| failures.last_us + MEMORY_US >= now_us);
     if known.len() >= MOST {
-        let mut times: Vec<u64> = known.values().map(|failures| failures.last_us).collect();
-        let (_, middle, _) = times.select_nth_unstable(MOST / 2);
+        let worth = |failures: &Failures| (failures.count.min(FREE), failures.last_us);
+        let mut all: Vec<_> = known.values().map(worth).collect();
+        let (_, middle, _) = all.select_nth_unstable(MOST / 2);
         let middle = *middle;
-        known.retain(|_, failures| failures.last_us > middle);
+        known.retain(|_, failures| worth(failures) > middle);
     }
 }
 
@@ -181,5 +183,15 @@ mod tests {
         }
         let known = throttle.0.lock().expect("nobody panicked");
         assert!(known.len() <= MOST && known.contains_key(&Who(3 * MOST as u128 - 1, 0)));
+    }
+
+    #[test]
+    fn made_up_names_do_not_make_a_guess_free_again() {
+        let (throttle, ann) = (Throttle::default(), who("10.0.0.1", "ann"));
+        (0..5).for_each(|_| throttle.failed(ann, 0));
+        for n in 0..3 * MOST {
+            throttle.failed(who("10.0.0.1", &n.to_string()), 1 + n as u64);
+        }
+        assert_eq!(throttle.attempt(ann, 50_000), Attempt::At(100_000));
     }
 }
