@@ -38,24 +38,33 @@ impl Routing {
     }
 }
 
-/// One bit a command of the table: set where some replica does not have it.
-#[derive(Debug, Default)]
-pub struct Missing(Vec<u64>);
+/// One bit a command of the table: set where some replica does not have it. It is asked for every request, and
+/// changes when a backend is attached.
+#[derive(Debug)]
+pub struct Missing(Vec<AtomicU64>);
+
+impl Default for Missing {
+    fn default() -> Self {
+        let words = quorate_wire::command::all().len().div_ceil(64);
+        Self((0..words).map(|_| AtomicU64::new(0)).collect())
+    }
+}
 
 impl Missing {
-    /// Marks every command for which `test` holds.
-    pub fn new(test: impl Fn(&Command) -> bool) -> Self {
+    /// Marks every command for which `test` holds, and no other.
+    pub fn set(&self, test: impl Fn(&Command) -> bool) {
         let all = quorate_wire::command::all();
-        let mut bits = vec![0; all.len().div_ceil(64)];
-        all.iter().enumerate().filter(|(_, c)| test(c)).for_each(|(i, _)| bits[i / 64] |= 1 << (i % 64));
-        Self(bits)
+        for (word, commands) in self.0.iter().zip(all.chunks(64)) {
+            let bits = commands.iter().enumerate().filter(|(_, command)| test(command));
+            word.store(bits.fold(0, |word, (bit, _)| word | 1 << bit), Ordering::Relaxed);
+        }
     }
 
     /// Is this command missing somewhere?
     #[inline]
     pub fn has(&self, command: &'static Command) -> bool {
         let index = command.index();
-        self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+        self.0.get(index / 64).is_some_and(|word| word.load(Ordering::Relaxed) >> (index % 64) & 1 == 1)
     }
 }
 
@@ -88,7 +97,7 @@ pub struct GroupShared {
     /// Where requests go.
     pub routing: Arc<ArcSwap<Routing>>,
     /// Commands that some replica does not know.
-    pub missing: Arc<ArcSwap<Missing>>,
+    pub missing: Missing,
     /// The sequencer's latest report.
     pub health: ArcSwap<Health>,
     /// Facts about each backend.

@@ -285,7 +285,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         fewest_in_sync: (group.ack == config::Ack::InSync).then(|| group.fewest_in_sync()),
         reserved: Reserved::new(&group.name),
         routing: Arc::new(ArcSwap::from_pointee(routing)),
-        missing: Arc::default(),
+        missing: Default::default(),
         health: ArcSwap::from_pointee(health),
         scripts: Default::default(),
         mixed: Default::default(),

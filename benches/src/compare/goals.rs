@@ -24,7 +24,7 @@ enum Metric {
 }
 
 /// What all the figures are judged by. CPU is that of the proxy process alone.
-pub const GOALS: [Goal; 10] = [
+pub const GOALS: [Goal; 12] = [
     Goal::cpu(Mix::SET, 16, "quorate-3", "twemproxy", 0.5),
     Goal::cpu(Mix::SET, 1, "quorate-3", "twemproxy", 1.2),
     Goal::cpu(Mix::GET, 16, "quorate-3", "twemproxy", 0.4),
@@ -35,6 +35,8 @@ pub const GOALS: [Goal; 10] = [
     Goal::throughput(Mix::GET, 16, "quorate-1", "redis", 1.0),
     Goal::throughput(Mix::SET, 1, "durable-quorate-3", "durable-redis", 1.0),
     Goal::throughput(Mix::SET, 16, "durable-quorate-3", "durable-redis", 1.0),
+    Goal::throughput(Mix::SET, 1, "durable-quorate-1", "durable-redis", 1.0),
+    Goal::throughput(Mix::SET, 16, "durable-quorate-1", "durable-redis", 1.0),
 ];
 
 /// A goal beside what was measured.

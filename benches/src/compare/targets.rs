@@ -33,13 +33,16 @@ pub enum Kind {
     QuorateTls,
     /// Redis with nothing in front, which syncs its append-only file before it answers.
     RedisAlways,
-    /// Quorate before three Redis, which has each entry on its own disk before it answers.
-    QuorateJournal,
+    /// Quorate before one or three Redis, which has each entry on its own disk before it answers.
+    QuorateJournal {
+        /// How many.
+        replicas: u8,
+    },
 }
 
 impl Kind {
     /// All of them, in the order of the tables.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Redis,
         Kind::Twemproxy,
         Kind::Envoy,
@@ -49,7 +52,8 @@ impl Kind {
         Kind::Quorate { replicas: 3, workers: 2 },
         Kind::QuorateTls,
         Kind::RedisAlways,
-        Kind::QuorateJournal,
+        Kind::QuorateJournal { replicas: 1 },
+        Kind::QuorateJournal { replicas: 3 },
     ];
 
     /// Its name in tables and for `--only`.
@@ -62,7 +66,7 @@ impl Kind {
             Kind::Quorate { replicas, workers } => format!("quorate-{replicas}-workers-{workers}"),
             Kind::QuorateTls => "quorate-3-tls".into(),
             Kind::RedisAlways => "durable-redis".into(),
-            Kind::QuorateJournal => "durable-quorate-3".into(),
+            Kind::QuorateJournal { replicas } => format!("durable-quorate-{replicas}"),
         }
     }
 
@@ -74,8 +78,9 @@ impl Kind {
             Kind::Envoy => "Envoy, concurrency 1, before a primary and two mirrors".into(),
             Kind::QuorateTls => "Quorate before 3 Redis, answers after 2, 1 worker, clients over TLS".into(),
             Kind::RedisAlways => "one Redis with appendfsync always, nothing in front".into(),
-            Kind::QuorateJournal => {
-                "Quorate before 3 Redis, answers after 2 and its own disk, 1 worker".into()
+            Kind::QuorateJournal { replicas } => {
+                let quorum = replicas / 2 + 1;
+                format!("Quorate before {replicas} Redis, answers after {quorum} and its own disk, 1 worker")
             }
             Kind::Quorate { replicas: 1, workers } => {
                 format!("Quorate before one Redis, {workers} worker(s)")
@@ -90,8 +95,8 @@ impl Kind {
     fn replicas(self) -> usize {
         match self {
             Kind::Redis | Kind::RedisAlways | Kind::Twemproxy => 1,
-            Kind::Envoy | Kind::QuorateJournal | Kind::QuorateTls => 3,
-            Kind::Quorate { replicas, .. } => usize::from(replicas),
+            Kind::Envoy | Kind::QuorateTls => 3,
+            Kind::Quorate { replicas, .. } | Kind::QuorateJournal { replicas } => usize::from(replicas),
         }
     }
 }
@@ -177,7 +182,7 @@ impl Target {
                     dir.path(),
                 )?)
             }
-            Kind::QuorateJournal => {
+            Kind::QuorateJournal { .. } => {
                 let durability = "durability = \"journal\"\n";
                 let program = needed(&programs.quorate, "quorate")?;
                 Some(start_quorate(program, &ports, 1, ("", durability), dir.path())?)

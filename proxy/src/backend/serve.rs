@@ -6,7 +6,7 @@ use super::reseed::Reseeds;
 use super::rewrite::Rewrite;
 use crate::config::Backend;
 use crate::drive::Driver;
-use crate::group::{GroupShared, Missing};
+use crate::group::GroupShared;
 use crate::listen::cursor;
 use crate::tls::Reader;
 use bytes::BytesMut;
@@ -72,7 +72,7 @@ impl Peers {
         self.commands.borrow_mut()[replica] = Some(commands.clone());
         let all = self.commands.borrow();
         let lacks = |name: &str| all.iter().flatten().any(|has| !has.contains(name));
-        shared.missing.store(Arc::new(Missing::new(|command| lacks(command.name))));
+        shared.missing.set(|command| lacks(command.name));
     }
 
     /// Backends without a position must hold the same data before a log begins over it. Where they do not,

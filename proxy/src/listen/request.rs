@@ -79,7 +79,7 @@ impl Worker {
         if s.only_subscribes() && !pubsub::is_allowed(carry.local()) {
             return s.error(&pubsub::refusal(command));
         }
-        if s.port.groups.iter().any(|group| group.missing.load().has(command))
+        if s.port.groups.iter().any(|group| group.missing.has(command))
             && (!matches!(carry, Carry::Local(_)) || carry == Carry::Local(Local::WaitAof))
         {
             // What one replica would do, another would refuse: the group does not know the command.

@@ -63,9 +63,9 @@ impl Worker {
 
     /// Remembers what a client that caches reads, and its own writes. Its answer has this ticket.
     pub(in crate::listen) fn follow(&self, s: &mut Session, command: &Command, args: Args, ticket: u64) {
+        let Some(mut tracking) = s.tracking.take() else { return };
         let me = reader(s);
         let group = s.group().clone();
-        let Some(mut tracking) = s.tracking.take() else { return };
         if command.flags.has(Flags::READONLY) {
             if tracking.remembers() {
                 command::keys(command, args, &mut |key| {
