@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// A tick this late, in microseconds, shows that the thread had no time for its sockets either.
 const BUSY_US: u64 = 100_000;
@@ -56,6 +56,7 @@ pub struct Driver {
     in_sync: Rc<Wanted>,
     /// Those who wait for surveys, and how many surveys there were.
     surveys: (BTreeMap<u64, oneshot::Sender<Answered>>, u64),
+    disks: Vec<mpsc::UnboundedSender<u64>>,
 }
 
 /// The in-sync set that the core wants recorded.
@@ -107,7 +108,13 @@ impl Driver {
             journal_failed: false,
             in_sync: Rc::default(),
             surveys: Default::default(),
+            disks: Vec::new(),
         }
+    }
+
+    /// Those who ask the replicas what they have on their disks, by replica.
+    pub fn set_disks(&mut self, disks: Vec<mpsc::UnboundedSender<u64>>) {
+        self.disks = disks;
     }
 
     /// The same with a journal.
@@ -252,6 +259,13 @@ impl Driver {
         if let Some(members) = self.fx.in_sync.take() {
             self.in_sync.members.set(Some(members));
             self.in_sync.notify.notify_one();
+        }
+        for (replica, through) in std::mem::take(&mut self.fx.syncs) {
+            // Whoever is to be asked may be replaced just now; then the core asks again.
+            let told = self.disks.get(replica).is_some_and(|disk| disk.send(through).is_ok());
+            if !told {
+                self.push([Event::Synced { replica, through: Err(Bytes::new()) }]);
+            }
         }
         for record in self.fx.records.drain(..) {
             if let Some(recorder) = &self.recorder {

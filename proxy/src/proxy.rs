@@ -2,6 +2,7 @@
 
 use crate::backend::attach::{self, Owner};
 use crate::backend::deadlines::Survey;
+use crate::backend::disk::Disk;
 use crate::backend::link::Link;
 use crate::backend::reseed::{Reseeds, Seeds};
 use crate::backend::scrub::Scrubber;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -489,6 +491,7 @@ impl Ownership {
     async fn own(self, driver: Rc<RefCell<Driver>>, links: Vec<Rc<Link>>) {
         tokio::task::spawn_local(tick(driver.clone()));
         tokio::task::spawn_local(self.scrubber(&driver).run());
+        self.ask_disks(&driver);
         let name = loop {
             match self.coordinator.identity().await {
                 Ok(name) => break name,
@@ -616,6 +619,17 @@ impl Ownership {
             rate: group.scrub_rate,
             every: group.scrub_every.filter(|_| group.replicas.len() > 1),
         }
+    }
+
+    fn ask_disks(&self, driver: &Rc<RefCell<Driver>>) {
+        let mut ask = Vec::new();
+        for (replica, backend) in self.config.replicas(&self.config.groups[self.group]).enumerate() {
+            let (sender, asked) = mpsc::unbounded_channel();
+            let (backend, shared, driver) = (backend.clone(), self.shared.clone(), driver.clone());
+            tokio::task::spawn_local(Disk { replica, backend, shared, driver, asked }.run());
+            ask.push(sender);
+        }
+        driver.borrow_mut().set_disks(ask);
     }
 
     fn deadlines(&self, driver: &Rc<RefCell<Driver>>) -> Survey {

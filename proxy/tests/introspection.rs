@@ -287,6 +287,44 @@ fn wait_counts_the_replicas_that_hold_what_was_written() {
     assert_eq!(other.read().expect("a reply").number(), 2, "as soon as the third has caught up");
 }
 
+#[test]
+fn waitaof_counts_the_replicas_that_have_it_on_disk() {
+    let bare = Server::start_with(Kind::Valkey, &["--databases", "1"]);
+    let cluster = Cluster::start(Setup::new(Kind::Valkey, 3));
+    cluster.proxy.wait_in_sync();
+    let (mut bare, mut client) = (bare.client(), cluster.client());
+    for line in ["x 0 0", "2 0 0", "-1 0 0", "0 x 0", "0 -1 0", "0 0 x", "0 0 -1", "0 0", "0 0 0 0"] {
+        let line = format!("WAITAOF {line}");
+        assert_eq!(client.line(&line), bare.line(&line), "{line}");
+    }
+    for _ in 0..20 {
+        let both = [encode(&words("INCR n")), encode(&words("WAITAOF 1 2 30000"))].concat();
+        assert_eq!(client.pipeline(&both, 2)[1].strings(), ["1", "2"]);
+    }
+    assert_eq!(client.line("DBSIZE").number(), 1, "what it takes to know is not seen");
+    client.ok("MULTI");
+    client.line("INCR n");
+    client.line("WAITAOF 1 2 0");
+    assert_eq!(client.line("EXEC").items[1].strings(), ["0", "0"], "nothing waits there");
+    cluster.assert_equal();
+
+    cluster.servers[2].pause();
+    let both = [encode(&words("INCR n")), encode(&words("WAITAOF 1 2 300"))].concat();
+    assert_eq!(client.pipeline(&both, 2)[1].strings(), ["1", "1"]);
+    let mut other = cluster.client();
+    other.ok("INCR n");
+    other.send(&encode(&words("WAITAOF 1 2 60000"))).expect("sent");
+    cluster.servers[2].resume();
+    assert_eq!(other.read().expect("a reply").strings(), ["1", "2"], "as soon as the third has it");
+    for server in &cluster.servers {
+        server.client().ok("CONFIG SET appendonly no");
+    }
+    wait_until("every server has said that it keeps no file", LONG, || {
+        client.ok("INCR n");
+        client.line("WAITAOF 1 0 50").string().starts_with("ERR WAITAOF cannot be used")
+    });
+}
+
 /// What must read the same as from a server with one database.
 const LIKE_A_SERVER: &[&str] = &[
     "ACL WHOAMI",

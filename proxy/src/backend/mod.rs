@@ -6,6 +6,7 @@
 pub mod attach;
 pub mod call;
 pub mod deadlines;
+pub mod disk;
 pub mod embedded;
 pub mod link;
 mod lowat;

@@ -123,7 +123,7 @@ impl Worker {
                 self.order(s, Access::Read, command, args, Payload::Copy(raw), Added::Nothing)
             }
             Carry::Local(Local::Info) => self.info(s, command, args, raw),
-            Carry::Local(Local::Wait) => self.wait_for_replicas(s, command, args),
+            Carry::Local(Local::Wait | Local::WaitAof) => self.wait_for_replicas(s, command, args),
             Carry::Local(Local::Config) if command.name == "config|set" => self.set_config(s, command, args),
             Carry::Local(what) => self.local(s, what, command, args),
             Carry::Refused(why) => {

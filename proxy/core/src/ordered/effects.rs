@@ -204,6 +204,9 @@ pub struct Effects {
     pub records: Vec<Record>,
     /// Surveys that ended.
     pub surveys: Vec<Surveyed>,
+    /// Replicas, and the number of an entry that each has applied: when it has that on its disk,
+    /// [`super::Event::Synced`] says so.
+    pub syncs: Vec<(usize, u64)>,
     /// For logs and metrics.
     pub notes: Vec<Note>,
 }
@@ -217,6 +220,7 @@ impl Effects {
         self.records.clear();
         self.in_sync = None;
         self.surveys.clear();
+        self.syncs.clear();
         self.notes.clear();
     }
 
@@ -228,6 +232,7 @@ impl Effects {
             && self.records.is_empty()
             && self.in_sync.is_none()
             && self.surveys.is_empty()
+            && self.syncs.is_empty()
             && self.notes.is_empty()
     }
 }

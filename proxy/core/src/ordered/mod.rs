@@ -113,6 +113,14 @@ pub enum Event {
         /// Bytes that an answer may well have: servers get the time that takes.
         bytes: usize,
     },
+    /// What became of an entry of [`Effects::syncs`].
+    Synced {
+        /// Index of the replica.
+        replica: usize,
+        /// The number of the entry that it has on its disk, with all before. Otherwise why it never will, as an
+        /// error line without its leading `-` and line end; empty when it only did not say so in time.
+        through: Result<u64, Bytes>,
+    },
     /// A replica is known to differ in these keys: they are copied to it, if every rule can be met meanwhile.
     Mend {
         /// Index of the replica.

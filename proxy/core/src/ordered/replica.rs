@@ -4,6 +4,7 @@ use super::by_value::TrialId;
 use super::entry::Position;
 use super::pending::Burst;
 use crate::rule::Mask;
+use bytes::Bytes;
 use serde::Serialize;
 use std::collections::VecDeque;
 
@@ -93,6 +94,19 @@ pub(super) struct Flight {
     pub(super) pushed: u64,
 }
 
+/// What is known of a replica's disk. It is asked only when somebody waits for that.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    /// The last entry that it is known to have there.
+    pub(super) through: u64,
+    /// It was asked, and has not answered.
+    pub(super) asked: bool,
+    /// It is not asked again before.
+    pub(super) again_us: u64,
+    /// Why it keeps nothing there.
+    pub(super) refusal: Bytes,
+}
+
 /// A replica that catches up is not fed before either is reached.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rest {
@@ -167,6 +181,7 @@ pub(super) struct Replica {
     pub(super) partial: usize,
     /// After an environment error: not before this time, and how long the next wait is.
     pub(super) retry_at_us: u64,
+    pub(super) disk: Disk,
     pub(super) backoff_us: u64,
     /// Leaves clients their share of the machines while it catches up.
     pub(super) rest: Option<Rest>,
@@ -188,6 +203,7 @@ impl Replica {
             beside: None,
             partial: 0,
             retry_at_us: 0,
+            disk: Disk::default(),
             backoff_us: 0,
             rest: None,
         }

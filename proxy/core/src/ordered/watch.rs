@@ -63,8 +63,10 @@ pub struct Pin {
 /// For how many replicas a session waits, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Await {
-    /// How many, beside one.
+    /// How many.
     pub replicas: usize,
+    /// They must have it on their disks.
+    pub on_disk: bool,
     /// Until when, in monotonic microseconds; `None` for ever.
     pub until_us: Option<u64>,
 }

@@ -2,8 +2,7 @@
 
 use crate::listen::filter::line;
 use bytes::{Bytes, BytesMut};
-use quorate_wire::resp::Scanner;
-use quorate_wire::resp::encode;
+use quorate_wire::resp::{Scanner, Value, encode};
 
 /// How answers become one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +14,8 @@ pub enum Merge {
     },
     /// The least of the numbers.
     Least,
+    /// The same for each element of arrays of numbers.
+    LeastOfEach,
     /// The first; all are the same when all went well.
     Status,
     /// One array of all elements.
@@ -65,6 +66,7 @@ impl Merge {
         match self {
             Merge::Sum { .. } => Some(integer(numbers()?.iter().sum())),
             Merge::Least => Some(integer(numbers()?.into_iter().min()?)),
+            Merge::LeastOfEach => least_of_each(answers),
             Merge::Status => answers.first().cloned(),
             Merge::Any => answers.iter().find(|answer| !is_null(answer)).or(answers.first()).cloned(),
             Merge::Concat => concat(answers),
@@ -75,6 +77,24 @@ impl Merge {
 
 fn integer(number: i64) -> Bytes {
     Bytes::from(format!(":{number}\r\n"))
+}
+
+fn least_of_each(answers: &[Bytes]) -> Option<Bytes> {
+    let mut least: Vec<i64> = Vec::new();
+    for answer in answers {
+        let Value::Array(items) = Value::parse(answer)? else { return None };
+        for (at, item) in items.iter().enumerate() {
+            let Value::Integer(number) = *item else { return None };
+            match least.get_mut(at) {
+                Some(known) => *known = number.min(*known),
+                None => least.push(number),
+            }
+        }
+    }
+    let mut out = BytesMut::new();
+    encode::header(b'*', least.len(), &mut out);
+    least.into_iter().for_each(|number| out.extend_from_slice(&integer(number)));
+    Some(out.freeze())
 }
 
 fn is_null(answer: &[u8]) -> bool {
@@ -123,6 +143,8 @@ mod tests {
         let writes = true;
         assert_eq!(join(Merge::Sum { writes }, &[":1\r\n", ":2\r\n"]), ":3\r\n");
         assert_eq!(join(Merge::Least, &[":2\r\n", ":1\r\n"]), ":1\r\n");
+        let counts = ["*2\r\n:1\r\n:2\r\n", "*2\r\n:0\r\n:3\r\n"];
+        assert_eq!(join(Merge::LeastOfEach, &counts), "*2\r\n:0\r\n:2\r\n");
         assert_eq!(join(Merge::Any, &["$-1\r\n", "$1\r\na\r\n"]), "$1\r\na\r\n");
         assert_eq!(join(Merge::Any, &["$-1\r\n", "$-1\r\n"]), "$-1\r\n");
         let arrays = ["*2\r\n$1\r\na\r\n$-1\r\n", "*1\r\n$1\r\nb\r\n"];

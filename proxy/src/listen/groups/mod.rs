@@ -71,6 +71,7 @@ fn reach(routes: &Routes, command: &Command, carry: Carry, args: Args) -> Reach 
     if matches!(carry, Carry::Local(_)) {
         return match carry {
             Carry::Local(Local::Wait) => Reach::Every(Merge::Least),
+            Carry::Local(Local::WaitAof) => Reach::Every(Merge::LeastOfEach),
             Carry::Local(Local::Config) if command.name == "config|set" => Reach::Every(Merge::Status),
             _ => Reach::One(0),
         };

@@ -17,11 +17,7 @@ pub fn answer(worker: &Worker, s: &mut Session, what: Local, command: &Command, 
         Local::Module => s.answer(Bytes::from_static(b"*0\r\n")),
         Local::ReplicaOf => replica_of(s, args),
         Local::Maintain => maintain(worker, s, command, args),
-        Local::Wait => wait_at_once(s, args),
-        Local::WaitAof => s.error(
-            "ERR WAITAOF is not carried: whether a write is on disk is the backends' own matter, and they are not asked; \
-             set 'appendfsync always' there if an acknowledged write must be",
-        ),
+        Local::Wait | Local::WaitAof => wait_at_once(s, command, args),
         _ => s.error("ERR internal error: this command is answered elsewhere"),
     }
 }
@@ -61,10 +57,12 @@ fn maintain(worker: &Worker, s: &mut Session, command: &Command, args: Args) {
     s.answer(Bytes::from_static(reply));
 }
 
-/// In a transaction nothing waits: how many replicas hold everything, beside one.
-fn wait_at_once(s: &mut Session, args: Args) {
-    if let Err(message) = super::wait::of(args, 0) {
-        return s.error(message);
+/// In a transaction nothing waits: how many replicas hold everything, beside one. Their disks are not asked.
+fn wait_at_once(s: &mut Session, command: &Command, args: Args) {
+    match super::wait::of(command, args, 0) {
+        Err(message) => return s.error(message),
+        Ok(waits) if waits.on_disk => return s.answer(Bytes::from_static(b"*2\r\n:0\r\n:0\r\n")),
+        Ok(_) => {}
     }
     let health = s.group().health.load();
     let in_sync = health.replicas.iter().filter(|replica| replica.state == ReplicaState::InSync).count();

@@ -43,6 +43,8 @@ pub struct Reserved {
     pub partial: String,
     /// There while a trial's effects were not applied from the log.
     pub trial: String,
+    /// Written beside the log to learn what is on the backend's disk; what it holds means nothing.
+    pub synced: String,
 }
 
 /// What all reserved keys begin with.
@@ -53,12 +55,13 @@ impl Reserved {
     pub fn new(group: &str) -> Self {
         let key = |name: &str| format!("__quorate:{{{group}}}:{name}");
         let (position, tail, run) = (key("pos"), key("tail"), key("run"));
-        Self { position, tail, run, epoch: key("epoch"), partial: key("partial"), trial: key("trial") }
+        let (partial, trial, synced) = (key("partial"), key("trial"), key("synced"));
+        Self { position, tail, run, epoch: key("epoch"), partial, trial, synced }
     }
 
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &str> {
-        [&self.position, &self.tail, &self.run, &self.epoch, &self.partial, &self.trial]
+        [&self.position, &self.tail, &self.run, &self.epoch, &self.partial, &self.trial, &self.synced]
             .into_iter()
             .map(String::as_str)
     }

@@ -437,6 +437,7 @@ impl Group {
             Event::InSync(members) => self.in_sync_recorded(members),
             Event::Unrecorded { from } => self.unrecorded(from, fx),
             Event::Survey { id, request, bytes } => self.survey(id, request, bytes, now, fx),
+            Event::Synced { replica, through } => self.synced(replica, through, now),
             Event::Mend { replica, keys, like } => self.mend_keys_of(replica, keys, like, fx),
             Event::Owed { replica, entries } => self.owed(replica, entries, now, fx),
             Event::Timed { keys, all } => self.timed(&keys, all),

@@ -372,6 +372,7 @@ impl Group {
         (replica.flight, replica.beside) = (None, None);
         replica.sent = replica.applied;
         replica.retry_at_us = 0;
+        replica.disk = Default::default();
         self.enter(i, ReplicaState::Down, fx);
     }
 }

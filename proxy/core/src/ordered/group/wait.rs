@@ -1,5 +1,5 @@
 //! Clients that wait until more replicas hold what they wrote. Each waits for all that was numbered when its turn came,
-//! which is at least its own; it delays nobody, and ends by its time, by enough replicas, or by leaving.
+//! which is at least its own, in memory or on disk; it delays nobody, and ends by its time, by enough replicas, or by leaving.
 
 use super::super::effects::{Answer, Cause, Reply};
 use super::super::pending::{Burst, refused};
@@ -9,6 +9,9 @@ use super::super::{Cancel, Effects, Now};
 use super::{Group, Unrouted};
 use bytes::Bytes;
 use std::sync::Arc;
+
+/// A replica that did not say what it has on its disk is not asked before, in microseconds.
+const ASK_AGAIN_US: u64 = 1_000_000;
 
 /// One that waits.
 #[derive(Debug)]
@@ -28,21 +31,67 @@ impl Group {
         true
     }
 
-    /// How many replicas beside one hold the log up to there.
-    fn holders(&self, through: u64) -> usize {
-        let holds = |replica: &&Replica| replica.on_log() && replica.applied >= through;
-        self.replicas.iter().filter(holds).count().saturating_sub(1)
+    /// How many replicas hold the log up to there, in memory or on disk.
+    fn holders(&self, waits: &Awaiting) -> usize {
+        let has = |replica: &&Replica| match waits.what.on_disk {
+            true => replica.disk.through >= waits.through,
+            false => replica.applied >= waits.through,
+        };
+        self.replicas.iter().filter(|replica| replica.on_log()).filter(has).count()
     }
 
     /// Answers those who have waited enough.
     pub(super) fn end_awaiting(&mut self, now: Now, fx: &mut Effects) {
         for waits in std::mem::take(&mut self.awaiting) {
-            let count = self.holders(waits.through);
+            let count = self.holders(&waits);
             if count >= waits.what.replicas || waits.what.until_us.is_some_and(|until| until <= now.us) {
                 fx.answers.push(waits.told(count));
+            } else if let Some(refusal) = self.no_disk().filter(|_| waits.what.on_disk) {
+                fx.answers.push(waits.answer([b"-", &refusal[..], b"\r\n"].concat().into()));
             } else {
                 self.awaiting.push(waits);
             }
+        }
+        self.ask_disks(now, fx);
+    }
+
+    /// Why no replica has anything on its disk, if none ever will.
+    fn no_disk(&self) -> Option<Bytes> {
+        let mut refusals = self.replicas.iter().filter(|replica| replica.on_log()).map(|r| &r.disk.refusal);
+        let first = refusals.next()?.clone();
+        (!first.is_empty() && refusals.all(|refusal| !refusal.is_empty())).then_some(first)
+    }
+
+    /// Has those replicas asked that applied what somebody wants on their disks.
+    fn ask_disks(&mut self, now: Now, fx: &mut Effects) {
+        let wanted = || self.awaiting.iter().filter(|waits| waits.what.on_disk).map(|waits| waits.through);
+        if wanted().next().is_none() {
+            return;
+        }
+        let asked: Vec<usize> = (0..self.replicas.len())
+            .filter(|i| {
+                let replica = &self.replicas[*i];
+                let free = replica.on_log() && !replica.disk.asked && replica.disk.again_us <= now.us;
+                free && wanted()
+                    .any(|through| (replica.disk.through + 1..=replica.applied).contains(&through))
+            })
+            .collect();
+        for i in asked {
+            self.replicas[i].disk.asked = true;
+            fx.syncs.push((i, self.replicas[i].applied));
+        }
+    }
+
+    /// A replica said what it has on its disk.
+    pub(super) fn synced(&mut self, i: usize, through: Result<u64, Bytes>, now: Now) {
+        let disk = &mut self.replicas[i].disk;
+        // Who asked before the connection was lost is answered late.
+        if !std::mem::take(&mut disk.asked) {
+            return;
+        }
+        match through {
+            Ok(through) => (disk.through, disk.refusal) = (disk.through.max(through), Bytes::new()),
+            Err(refusal) => (disk.again_us, disk.refusal) = (now.us + ASK_AGAIN_US, refusal),
         }
     }
 
@@ -60,7 +109,7 @@ impl Group {
             }),
         };
         let Some(waits) = waits else { return false };
-        let count = self.holders(waits.through);
+        let count = self.holders(&waits);
         fx.answers.extend(cancel.reply.as_ref().map(|reply| match reply.starts_with(b"-") {
             true => waits.answer(reply.clone()),
             false => waits.told(count),
@@ -91,7 +140,12 @@ impl Awaiting {
         Answer { session, ticket, commands, reply: Reply::Done(reply) }
     }
 
+    /// One of the replicas is the server that the client sees, the others are replicas of that.
     fn told(&self, count: usize) -> Answer {
-        self.answer(Bytes::from(format!(":{count}\r\n")))
+        let others = count.saturating_sub(1);
+        self.answer(Bytes::from(match self.what.on_disk {
+            true => format!("*2\r\n:{}\r\n:{others}\r\n", count - others),
+            false => format!(":{others}\r\n"),
+        }))
     }
 }

@@ -246,6 +246,10 @@ impl World {
         self.fx.sends.drain(..).map(|(i, outgoing)| (i, text(&outgoing))).collect()
     }
 
+    fn syncs(&mut self) -> Vec<(usize, u64)> {
+        std::mem::take(&mut self.fx.syncs)
+    }
+
     fn answers(&mut self) -> Vec<String> {
         let text = |a: &Answer| match &a.reply {
             Reply::Done(bytes) => format!("{}/{} {}", a.session, a.ticket, String::from_utf8_lossy(bytes)),

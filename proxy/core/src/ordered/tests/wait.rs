@@ -2,8 +2,14 @@
 
 use super::*;
 
-fn awaits(world: &World, session: u32, ticket: u64, replicas: usize, until_us: Option<u64>) -> Burst {
-    let role = Role::Await(Arc::new(Await { replicas, until_us }));
+/// It waits for so many replicas beside one.
+fn awaits(world: &World, session: u32, ticket: u64, others: usize, until_us: Option<u64>) -> Burst {
+    let what = Await { replicas: others + 1, on_disk: false, until_us };
+    awaits_what(world, session, ticket, what)
+}
+
+fn awaits_what(world: &World, session: u32, ticket: u64, what: Await) -> Burst {
+    let role = Role::Await(Arc::new(what));
     Burst { role, payload: Bytes::new(), ..world.burst(session, ticket, Access::Read, Bytes::new()) }
 }
 
@@ -52,6 +58,55 @@ fn a_wait_ends_by_its_time_with_what_there_is() {
     assert_eq!(world.answers(), ["1/1 ok"]);
     world.wait(20);
     assert_eq!(world.answers(), ["1/2 :1\r\n"]);
+}
+
+fn synced(world: &mut World, replica: usize, through: Result<u64, &'static str>) {
+    world.step(Event::Synced { replica, through: through.map_err(Bytes::from) });
+}
+
+#[test]
+fn disks_are_asked_when_they_are_waited_for_and_only_once_for_what_they_have() {
+    let mut world = World::serving(3);
+    let write = world.burst(1, 1, Access::Write, Bytes::from_static(b"w;"));
+    let until_us = Some(world.now.us + 500_000);
+    let wait = |world: &World, ticket, replicas| {
+        awaits_what(world, 1, ticket, Await { replicas, on_disk: true, until_us })
+    };
+    let (two, all) = (wait(&world, 2, 2), wait(&world, 3, 3));
+    submit(&mut world, vec![write, two, all]);
+    world.sent();
+    assert!(world.syncs().is_empty(), "nothing is applied");
+    (0..2).for_each(|replica| world.apply(replica, &["ok"]));
+    let through = world.group.health().head;
+    assert_eq!(world.syncs(), [(0, through), (1, through)]);
+    assert_eq!(world.answers(), ["1/1 ok"], "memory is not enough");
+    synced(&mut world, 0, Ok(through));
+    world.apply(2, &["ok"]);
+    assert_eq!(world.syncs(), [(2, through)], "an answer is waited for");
+    synced(&mut world, 1, Ok(through));
+    assert_eq!(world.answers(), ["1/2 *2\r\n:1\r\n:1\r\n"]);
+    synced(&mut world, 2, Err(""));
+    assert!(world.syncs().is_empty(), "it is not asked again at once");
+    world.wait(600);
+    assert_eq!(world.answers(), ["1/3 *2\r\n:1\r\n:1\r\n"], "its time is over");
+    let late = awaits_what(&world, 1, 4, Await { replicas: 2, on_disk: true, until_us: None });
+    submit(&mut world, vec![late]);
+    assert_eq!(world.answers(), ["1/4 *2\r\n:1\r\n:1\r\n"], "what is known is not asked");
+}
+
+#[test]
+fn where_nothing_is_kept_on_disk_nobody_waits_for_it() {
+    let mut world = World::serving(3);
+    let write = world.burst(1, 1, Access::Write, Bytes::from_static(b"w;"));
+    let wait = awaits_what(&world, 1, 2, Await { replicas: 1, on_disk: true, until_us: None });
+    submit(&mut world, vec![write, wait]);
+    world.sent();
+    (0..3).for_each(|replica| world.apply(replica, &["ok"]));
+    assert_eq!(world.answers(), ["1/1 ok"]);
+    (0..2).for_each(|replica| synced(&mut world, replica, Err("ERR no file")));
+    assert!(world.answers().is_empty(), "the third may have one");
+    synced(&mut world, 2, Err("ERR no file"));
+    assert_eq!(world.answers(), ["1/2 -ERR no file\r\n"]);
 }
 
 #[test]
