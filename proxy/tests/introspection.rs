@@ -4,6 +4,8 @@
 mod harness;
 
 use harness::{Client, Cluster, Kind, LONG, Server, Setup, Value, encode, wait_until, words};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 const PASSWORD: &str = "hush-7f3a";
@@ -497,6 +499,43 @@ fn what_concerns_the_servers_is_asked_of_them_or_refused() {
     }
     assert_eq!(client.line("GET k").string(), "v");
     cluster.assert_equal();
+}
+
+/// Every byte that a server sends for these lines, up to the marker behind them.
+fn bytes_of(port: u16, lines: &[String]) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    socket.set_read_timeout(Some(LONG)).expect("a time");
+    socket.write_all((lines.join("\r\n") + "\r\nECHO THE-END\r\n").as_bytes()).expect("sent");
+    let (mut all, mut chunk) = (Vec::new(), [0; 4096]);
+    while !all.ends_with(b"THE-END\r\n") {
+        let count = socket.read(&mut chunk).expect("an answer");
+        assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&all));
+        all.extend_from_slice(&chunk[..count]);
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[test]
+fn every_kind_of_reply_passes_as_it_is() {
+    let args = vec!["--enable-debug-command", "yes"];
+    let bare = Server::start_with(Kind::Redis, &args);
+    let cluster = Cluster::start(Setup { server_args: args, ..Setup::new(Kind::Redis, 3) });
+    cluster.proxy.wait_in_sync();
+    let kinds = "string integer double null array set map attrib verbatim true false bignum";
+    let kinds = || kinds.split(' ').map(|kind| format!("DEBUG PROTOCOL {kind}"));
+    for dialect in [2, 3] {
+        let in_transaction = ["MULTI".to_string()].into_iter().chain(kinds()).chain(["EXEC".to_string()]);
+        for lines in [kinds().collect::<Vec<_>>(), in_transaction.collect()] {
+            // What HELLO says differs from server to server.
+            let hello = ["CLIENT REPLY OFF".into(), format!("HELLO {dialect}"), "CLIENT REPLY ON".into()];
+            let lines: Vec<String> = hello.into_iter().chain(lines).collect();
+            let answered = bytes_of(cluster.proxy.port, &lines);
+            assert_eq!(answered, bytes_of(bare.port, &lines), "protocol {dialect}");
+            assert_eq!(answered.contains("|1\r\n"), dialect == 3, "an attribute comes before its value");
+        }
+    }
+    let refused = cluster.client().line("DEBUG PROTOCOL push").string();
+    assert!(refused.starts_with("ERR DEBUG command not allowed"), "a push is no reply: {refused}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn debug(s: &mut Session, args: Args) {
             s.error(&String::from_utf8_lossy(&text[..text.len().min(1024)]));
         }
         _ => s.error(
-            "ERR DEBUG command not allowed: the proxy carries DEBUG ERROR, and OBJECT, LISTPACK and STRINGMATCH-LEN \
+            "ERR DEBUG command not allowed: the proxy carries DEBUG ERROR, and OBJECT, LISTPACK, PROTOCOL and STRINGMATCH-LEN \
              where the backends allow them",
         ),
     }

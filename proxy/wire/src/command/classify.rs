@@ -105,11 +105,20 @@ fn class_by_arguments(command: &Command, args: Args) -> OpClass {
     }
 }
 
-/// Does this DEBUG look at one key, which is none of ours, and do nothing else?
+/// Does this DEBUG look at one key, which is none of ours, or show a kind of reply, and do nothing else?
 fn only_reads(args: Args) -> bool {
+    if args.get(1).is_some_and(|sub| is_any(sub, &["PROTOCOL"])) {
+        return args.len() == 3 && is_any(&args[2], REPLIES);
+    }
     let looks = args.get(1).is_some_and(|sub| is_any(sub, &["OBJECT", "LISTPACK", "STRINGMATCH-LEN"]));
     looks && args.get(2).is_some_and(|key| !key.starts_with(RESERVED_PREFIX))
 }
+
+/// What `DEBUG PROTOCOL` shows. A push is none: it would be no reply.
+const REPLIES: &[&str] = &[
+    "STRING", "INTEGER", "DOUBLE", "NULL", "ARRAY", "SET", "MAP", "ATTRIB", "VERBATIM", "TRUE", "FALSE",
+    "BIGNUM",
+];
 
 const CONDITIONS: &[&str] = &["NX", "XX", "GT", "LT", "GET", "FNX", "FXX", "IFEQ"];
 
