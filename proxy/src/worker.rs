@@ -128,6 +128,8 @@ pub struct GroupHandle {
     pub shown: RefCell<BytesMut>,
     /// Those of this worker's sessions that listen.
     pub subscribers: RefCell<Local>,
+    /// Those that listen to events of its keys, and to messages of another group.
+    pub foreign_subscribers: RefCell<Local>,
     sequencer: OnceCell<Sequencer>,
 }
 
@@ -190,6 +192,7 @@ impl Worker {
             decider: RefCell::new(decider),
             shown: RefCell::default(),
             subscribers: RefCell::default(),
+            foreign_subscribers: RefCell::default(),
             sequencer: OnceCell::new(),
             shared,
         };

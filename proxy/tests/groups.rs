@@ -5,6 +5,7 @@ mod harness;
 
 use harness::{Client, Cluster, Kind, LONG, Setup, Value, lines, wait_until};
 use quorate_wire::command::{SLOTS, slot};
+use std::collections::BTreeSet;
 
 const GROUPS: usize = 3;
 
@@ -349,4 +350,34 @@ fn another_order_of_groups_is_not_taken_for_the_same() {
     cluster.proxy.wait_ready();
     let mut client = cluster.client();
     wait_until("it serves", LONG, || client.line(&format!("GET {a}")).string() == "v");
+}
+
+#[test]
+fn events_of_keys_are_told_whichever_group_they_are_in() {
+    let server_args = vec!["--notify-keyspace-events", "KEA"];
+    let cluster = Cluster::start(Setup { server_args, ..Setup::new(Kind::Redis, 2).groups(2) });
+    let mut client = cluster.client();
+    let mut by_name = cluster.client();
+    by_name.ok("SUBSCRIBE __keyevent@0__:set");
+    let mut by_pattern = cluster.client();
+    by_pattern.ok("PSUBSCRIBE __key*");
+    // Both groups have some of them.
+    let keys: BTreeSet<String> = (0..12).map(|n| format!("k{n}")).collect();
+    for key in &keys {
+        client.ok(&format!("SET {key} v"));
+    }
+    let next = |client: &mut Client, at: usize| client.read().expect("an event").strings()[at].clone();
+    let told: BTreeSet<String> = keys.iter().map(|_| next(&mut by_name, 2)).collect();
+    assert_eq!(told, keys);
+    let mut channels: Vec<String> =
+        keys.iter().flat_map(|_| [2, 2]).map(|at| next(&mut by_pattern, at)).collect();
+    channels.sort();
+    let mut expected: Vec<String> = keys.iter().map(|key| format!("__keyspace@0__:{key}")).collect();
+    expected.extend(keys.iter().map(|_| "__keyevent@0__:set".to_string()));
+    expected.sort();
+    assert_eq!(channels, expected);
+    assert_eq!(client.ok("PUBSUB NUMSUB __keyevent@0__:set").items[1].number(), 1, "it is one subscription");
+    by_name.ok("UNSUBSCRIBE");
+    client.ok("SET more v");
+    by_name.ok("PING");
 }

@@ -48,12 +48,12 @@ enum Slot {
         /// What the slow log would show.
         brief: Option<Box<[u8]>>,
     },
-    /// An answer that messages must not overtake, and the messages that came behind it. Not to be given yet
-    /// unless it is `ready`.
+    /// An answer that messages must not overtake, and the messages that came behind it. Not to be given while so
+    /// many feeds of events have not confirmed.
     Confirm {
         reply: Bytes,
         behind: Vec<Bytes>,
-        ready: bool,
+        feeds: usize,
         sweeps: u32,
     },
     /// An invalidation behind answers that may be older.
@@ -298,30 +298,26 @@ impl Session {
         match self.slots.is_empty() || self.capture.is_some() {
             true => self.answer(reply),
             false => {
-                self.hold(reply, true);
+                self.confirm_later(reply, 0);
             }
         }
     }
 
-    /// The same, but only when [`Self::confirm_now`] is called with the ticket that this returns.
-    pub fn confirm_later(&mut self, reply: Bytes) -> u64 {
-        self.hold(reply, false)
-    }
-
-    fn hold(&mut self, reply: Bytes, ready: bool) -> u64 {
+    /// The same, but only when [`Self::confirm_now`] was called so often with the ticket that this returns.
+    pub fn confirm_later(&mut self, reply: Bytes, feeds: usize) -> u64 {
         self.open_burst = None;
         self.in_turn.0 += 1;
         let reply = if self.mute { Bytes::new() } else { reply };
-        self.slots.push_back(Slot::Confirm { reply, behind: Vec::new(), ready, sweeps: 0 });
+        self.slots.push_back(Slot::Confirm { reply, behind: Vec::new(), feeds, sweeps: 0 });
         self.front + self.slots.len() as u64 - 1
     }
 
-    /// Gives the confirmation with this ticket its turn, if it is still there.
+    /// One that the confirmation with this ticket waits for is there, if that is still waiting.
     pub fn confirm_now(&mut self, ticket: u64) {
         let index = ticket.checked_sub(self.front).and_then(|index| usize::try_from(index).ok());
         let slot = index.and_then(|index| self.slots.get_mut(index));
-        if let Some(Slot::Confirm { ready, .. }) = slot {
-            *ready = true;
+        if let Some(Slot::Confirm { feeds, .. }) = slot {
+            *feeds = feeds.saturating_sub(1);
         }
     }
 
@@ -329,10 +325,11 @@ impl Session {
     pub fn confirm_overdue(&mut self) -> bool {
         let mut any = false;
         for slot in &mut self.slots {
-            if let Slot::Confirm { ready: ready @ false, sweeps, .. } = slot {
+            if let Slot::Confirm { feeds: feeds @ 1.., sweeps, .. } = slot {
                 *sweeps += 1;
-                *ready = *sweeps > MOST_SWEEPS;
-                any |= *ready;
+                if *sweeps > MOST_SWEEPS {
+                    (*feeds, any) = (0, true);
+                }
             }
         }
         any
@@ -377,7 +374,7 @@ impl Session {
 
     /// Takes the first slot if it is its turn. What it ends is told.
     fn take_turn(&mut self) -> Option<Option<(Kind, Vec<Bytes>)>> {
-        if matches!(self.slots.front()?, Slot::Waiting { .. } | Slot::Confirm { ready: false, .. }) {
+        if matches!(self.slots.front()?, Slot::Waiting { .. } | Slot::Confirm { feeds: 1.., .. }) {
             return None;
         }
         let slot = self.slots.pop_front()?;

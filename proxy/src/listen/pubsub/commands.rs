@@ -2,6 +2,7 @@
 
 use super::own::MOST;
 use super::{Kind, frame, may_be_keyspace};
+use crate::group::GroupShared;
 use crate::listen::burst::{self, Payload};
 use crate::listen::filter::Shape;
 use crate::listen::session::Session;
@@ -69,22 +70,22 @@ fn subscribe(worker: &Worker, s: &mut Session, kind: Kind, names: &[Bytes]) {
     if let by @ 1.. = shared.fenced.load(Relaxed) {
         return s.error(&shared.explain(&Cause::Fenced { by }, false));
     }
-    let hub = &shared.hub;
     let mut out = BytesMut::new();
-    let mut later = false;
     for name in names {
         worker.subscribe(s, kind, name);
-        later |= may_be_keyspace(kind, name) && !hub.is_covered(kind, name);
         frame::confirm("subscribe", kind, Some(name), s.own.told(kind), s.dialect, &mut out);
     }
     // What a backend tells is told from the confirmation on: it waits until the backend has confirmed.
-    match later {
-        true => {
-            let ticket = s.confirm_later(out.freeze());
-            hub.wait_for_events(worker.index(), s.number, ticket);
-        }
-        false => s.confirm(out.freeze()),
+    let told = |group: &GroupShared| {
+        names.iter().all(|name| !may_be_keyspace(kind, name) || group.hub.is_covered(kind, name))
+    };
+    let port = s.port.clone();
+    let untold: Vec<_> = port.groups.iter().filter(|group| !told(group)).collect();
+    if untold.is_empty() {
+        return s.confirm(out.freeze());
     }
+    let ticket = s.confirm_later(out.freeze(), untold.len());
+    untold.iter().for_each(|group| group.hub.wait_for_events(worker.index(), s.number, ticket));
 }
 
 fn unsubscribe(worker: &Worker, s: &mut Session, kind: Kind, names: &[Bytes]) {

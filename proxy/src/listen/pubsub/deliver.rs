@@ -1,8 +1,8 @@
 //! From messages to the sessions of one worker: encoded once for each dialect, however many read it.
 
-use super::{Hub, Kind, Own, frame};
+use super::{Hub, Kind, Own, frame, may_be_keyspace};
 use crate::listen::session::{self, Session};
-use crate::worker::Worker;
+use crate::worker::{GroupHandle, Worker};
 use bytes::Bytes;
 use quorate_wire::glob;
 use std::cell::RefCell;
@@ -71,6 +71,11 @@ impl Local {
         }
     }
 
+    fn has(&self, session: u32) -> bool {
+        let mut sets = self.channels.values().chain(self.shards.values()).chain(self.patterns.values());
+        sets.any(|set| set.contains(&session))
+    }
+
     /// Calls `each` with every set of sessions that get the message, and the pattern by which they do.
     fn each(&self, message: &Message, mut each: impl FnMut(&BTreeSet<u32>, Option<&Bytes>)) {
         let channel = &message.channel;
@@ -115,6 +120,10 @@ impl Worker {
             let group = &self.groups[s.port.group.index];
             group.subscribers.borrow_mut().enter(kind, name, s.number);
             group.shared.hub.enter(kind, name, self.index());
+            for group in self.tell_of_keys(s, kind, name) {
+                group.foreign_subscribers.borrow_mut().enter(kind, name, s.number);
+                group.shared.hub.enter_foreign(kind, name);
+            }
         }
         self.tell_registry(s);
     }
@@ -135,7 +144,19 @@ impl Worker {
             let group = &self.groups[s.port.group.index];
             group.subscribers.borrow_mut().leave(kind, name, s.number);
             group.shared.hub.leave(kind, name, self.index());
+            for group in self.tell_of_keys(s, kind, name) {
+                group.foreign_subscribers.borrow_mut().leave(kind, name, s.number);
+                group.shared.hub.leave_foreign(kind, name);
+            }
         }
+    }
+
+    /// The groups behind a client's listener, beside that of its messages, that may have such events of keys.
+    fn tell_of_keys(&self, s: &Session, kind: Kind, name: &[u8]) -> impl Iterator<Item = &GroupHandle> {
+        let others = if may_be_keyspace(kind, name) { s.port.groups.len() } else { 0 };
+        let own = s.port.group.index;
+        let indices: Vec<usize> = s.port.groups[..others].iter().map(|group| group.index).collect();
+        indices.into_iter().filter(move |index| *index != own).map(|index| &self.groups[index])
     }
 
     /// Forgets every subscription at once, without a word.
@@ -149,9 +170,10 @@ impl Worker {
 
     /// Closes whoever listens: there will be no message any more, and elsewhere there will.
     pub fn close_subscribers(&self, group: usize) {
+        let foreign = self.groups[group].foreign_subscribers.borrow();
         for session in self.all_sessions() {
             let s = session.borrow();
-            if s.port.group.index == group && !s.heard.is_empty() {
+            if (s.port.group.index == group && !s.heard.is_empty()) || foreign.has(s.number) {
                 s.client.kill();
             }
         }
@@ -166,11 +188,11 @@ impl Worker {
     /// Hands messages to this worker's sessions, in their order.
     pub fn hand_out(&self, group: usize, messages: &[Arc<Message>]) {
         let handle = &self.groups[group];
-        let subscribers = handle.subscribers.borrow();
+        let (subscribers, foreign) = (handle.subscribers.borrow(), handle.foreign_subscribers.borrow());
         let mut due: Vec<Rc<RefCell<Session>>> = Vec::new();
         let mut delivered = 0;
         for message in messages {
-            subscribers.each(message, |set, pattern| {
+            let mut push = |set: &BTreeSet<u32>, pattern: Option<&Bytes>| {
                 let mut frames = Frames { message, pattern, made: [None, None] };
                 for session in set.iter().filter_map(|number| self.session(*number)) {
                     let mut s = session.borrow_mut();
@@ -182,9 +204,13 @@ impl Worker {
                         due.push(session);
                     }
                 }
-            });
+            };
+            subscribers.each(message, &mut push);
+            if matches!(message.via, Via::Event | Via::EventBy(_)) {
+                foreign.each(message, &mut push);
+            }
         }
-        drop(subscribers);
+        drop((subscribers, foreign));
         handle.shared.hub.delivered.fetch_add(delivered, Relaxed);
         due.iter().for_each(|session| session::flush(self, session));
     }

@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use quorate_wire::glob;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::Notify;
 
 /// Subscribers, by worker.
@@ -24,8 +24,10 @@ pub struct Hub {
     shards: DashMap<Bytes, Counts>,
     patterns: RwLock<BTreeMap<Bytes, Counts>>,
     subscriptions: AtomicUsize,
-    /// Subscriptions that only a backend can serve, and a count of their changes.
+    /// Subscriptions that only a backend can serve.
     keyspace: RwLock<BTreeSet<(Kind, Bytes)>>,
+    /// Those among them of clients whose messages are another group's, and how many have each.
+    foreign: Mutex<BTreeMap<(Kind, Bytes), usize>>,
     changed: Notify,
     /// Those of them that a backend has confirmed, and who waits for the others.
     covered: RwLock<BTreeSet<(Kind, Bytes)>>,
@@ -52,6 +54,7 @@ impl Hub {
             patterns: RwLock::default(),
             subscriptions: AtomicUsize::new(0),
             keyspace: RwLock::default(),
+            foreign: Mutex::default(),
             changed: Notify::new(),
             covered: RwLock::default(),
             waiting: Mutex::default(),
@@ -85,10 +88,37 @@ impl Hub {
             }
         }
         if may_be_keyspace(kind, name) {
-            let mut keyspace = self.keyspace.write().unwrap_or_else(PoisonError::into_inner);
-            if keyspace.insert((kind, name.clone())) {
-                self.changed.notify_one();
-            }
+            self.want_keyspace(kind, name);
+        }
+    }
+
+    /// One more client wants events of this group's keys, and its messages from another group.
+    pub fn enter_foreign(&self, kind: Kind, name: &Bytes) {
+        *self.foreign().entry((kind, name.clone())).or_default() += 1;
+        self.want_keyspace(kind, name);
+    }
+
+    /// One of these less.
+    pub fn leave_foreign(&self, kind: Kind, name: &Bytes) {
+        let id = (kind, name.clone());
+        let mut foreign = self.foreign();
+        let Some(count) = foreign.get_mut(&id) else { return };
+        *count -= 1;
+        if *count == 0 {
+            foreign.remove(&id);
+            drop(foreign);
+            self.forget_keyspace(kind, name);
+        }
+    }
+
+    fn foreign(&self) -> MutexGuard<'_, BTreeMap<(Kind, Bytes), usize>> {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn want_keyspace(&self, kind: Kind, name: &Bytes) {
+        let mut keyspace = self.keyspace.write().unwrap_or_else(PoisonError::into_inner);
+        if keyspace.insert((kind, name.clone())) {
+            self.changed.notify_one();
         }
     }
 
@@ -118,7 +148,9 @@ impl Hub {
     /// Unless somebody else came meanwhile.
     fn forget_keyspace(&self, kind: Kind, name: &Bytes) {
         let mut keyspace = self.keyspace.write().unwrap_or_else(PoisonError::into_inner);
-        if self.count(kind, name) == 0 && keyspace.remove(&(kind, name.clone())) {
+        let id = (kind, name.clone());
+        let is_wanted = self.count(kind, name) > 0 || self.foreign().contains_key(&id);
+        if !is_wanted && keyspace.remove(&id) {
             self.changed.notify_one();
         }
     }
