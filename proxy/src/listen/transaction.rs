@@ -91,7 +91,8 @@ impl Pending {
 
     /// Was anything queued that may change data?
     pub fn has_writes(&self) -> bool {
-        let scripted = |item: &Item| matches!(item.carry, Carry::Leads | Carry::Script(_));
+        let scripted =
+            |item: &Item| matches!(item.carry, Carry::Leads | Carry::Script(_) | Carry::Deterministic);
         let writes = |item: &Item| item.command.flags.has(Flags::WRITE) || scripted(item);
         self.queue.as_ref().is_some_and(|queue| queue.items.iter().any(writes))
     }
@@ -298,8 +299,11 @@ impl Worker {
         raw: &[u8],
         own: Option<&Bytes>,
     ) {
+        let alike = self.alike(s, (command, carry), raw, args);
+        // Its text is at hand now, and may not be at EXEC.
+        let carry = if alike.is_some() { Carry::Deterministic } else { carry };
         let admitted = self.admit(s, command, carry, args).and_then(|plan| {
-            let raw = own.cloned().unwrap_or_else(|| Bytes::copy_from_slice(raw));
+            let raw = alike.or_else(|| own.cloned()).unwrap_or_else(|| Bytes::copy_from_slice(raw));
             s.transaction.push(Item { command, carry, plan, raw })
         });
         match admitted {
@@ -495,11 +499,11 @@ impl Worker {
         let first = draft.commands;
         // What one group was told, every group of the listener knows.
         let scripts = &s.port.group.scripts;
-        let (words, access) = match prepare(scripts, kind, item.command, args) {
+        let (words, access) = match prepare(scripts, false, kind, item.command, args) {
             Ready::Own(reply) => return draft.own(reply),
             Ready::Read(words) => (words, Access::Read),
             Ready::Leads(words) if item.command.flags.has(Flags::READONLY) => (words, Access::Read),
-            Ready::Leads(words) => (words, Access::Write),
+            Ready::Leads(words) | Ready::Alike(words) => (words, Access::Write),
             Ready::Write => (None, Access::Write),
         };
         draft.touch(item, args, access);

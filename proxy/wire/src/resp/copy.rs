@@ -8,9 +8,15 @@ use super::flush::is_flush;
 use super::transaction::{RESERVED_PREFIX, Reserved};
 use super::value::Value;
 use super::{Args, each_command, encode, expiry, trial};
-use crate::command::{self, Carry, Command, Flags};
+use crate::command::{self, Carry, Command, Flags, Scripting};
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{ByValue, Keys, Outcome, Position, Request, TrialId, Tried, UnixMs};
+
+/// A script of a client without keys, which may change any.
+fn names_no_key(known: &Command, args: Args) -> bool {
+    let runs = matches!(command::classify(known, args), Carry::Script(Scripting::Eval));
+    runs && command::published(args).is_none() && command::first_key(known, args).is_none()
+}
 
 /// Copies keys between servers of one group.
 #[derive(Debug, Clone)]
@@ -38,6 +44,7 @@ impl ByValue for Copier {
             let Ok(known) = command::resolve(args) else { return };
             // Functions are under no key.
             known_all &= !(known.name.starts_with("function|") && known.flags.has(Flags::WRITE));
+            known_all &= !names_no_key(known, args);
             if !matches!(command::classify(known, args), Carry::Read | Carry::Deadline(_)) {
                 add_keys(known, args, keys);
             }
