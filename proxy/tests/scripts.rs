@@ -3,6 +3,7 @@
 mod harness;
 
 use harness::{Client, Cluster, Kind, LONG, Random, Setup, Value, wait_until};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Adds one, writes a log of it, and tells how it went.
 const COUNT: &str = "local n=redis.call('INCR',KEYS[1]) redis.call('RPUSH',KEYS[2],ARGV[1]) return n";
@@ -262,4 +263,42 @@ fn scripts_go_to_the_group_of_their_keys() {
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let error = eval(&mut client, "return redis.call('DEL',unpack(KEYS))", &keys, &[]).string();
     assert!(error.starts_with("CROSSSLOT"), "{error}");
+}
+
+/// In the moment in which memory ends, a script may share an entry with what frees memory, which is not refused
+/// with it.
+#[test]
+fn what_frees_memory_is_not_refused_with_scripts() {
+    const KEYS: usize = 3000;
+    let cluster = Cluster::start(Setup::new(Kind::Redis, 1).group("scripts = \"verbatim\""));
+    let mut client = cluster.client();
+    for i in 0..KEYS {
+        client.ok(&format!("SET k:{i} 1"));
+    }
+    let (freed, kept, refused) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let (mut deleter, freed, kept, refused) = (cluster.client(), &freed, &kept, &refused);
+        scope.spawn(move || {
+            for i in 0..KEYS {
+                kept.fetch_add(usize::from(deleter.line(&format!("DEL k:{i}")).text != b"1"), Relaxed);
+                freed.fetch_add(1, Relaxed);
+            }
+        });
+        for name in 0..4 {
+            let mut client = cluster.client();
+            scope.spawn(move || {
+                while freed.load(Relaxed) < KEYS {
+                    let set = "return redis.call('SET',KEYS[1],1)";
+                    let reply = eval(&mut client, set, &[&format!("s:{name}")], &[]);
+                    let full = reply.string().starts_with("OOM");
+                    assert!(full || reply.text == b"OK", "{reply:?}");
+                    refused.fetch_add(usize::from(full), Relaxed);
+                }
+            });
+        }
+        wait_until("some are freed", LONG, || freed.load(Relaxed) > 200);
+        cluster.servers[0].client().ok("CONFIG SET maxmemory 1");
+    });
+    assert!(refused.load(Relaxed) > 0, "it was full");
+    assert_eq!(kept.load(Relaxed), 0, "keys that could not be deleted");
 }

@@ -128,7 +128,7 @@ impl Worker {
             Ready::Alike(words) => {
                 self.groups[s.group().index].shared.counters.scripts_alike.fetch_add(1, Ordering::Relaxed);
                 let payload = words.map_or(payload, Payload::Own);
-                self.order(s, Access::Write, command, args, payload, Added::Nothing);
+                self.order(s, Access::Write, command, args, payload, Added::Memory);
             }
             Ready::Leads(words) => self.leads(s, command, args, words.map_or(payload, Payload::Own)),
             Ready::Read(words) => {

@@ -200,7 +200,7 @@ impl Draft {
         }
         let plans = if access == Access::Read { &mut self.read_plans } else { &mut self.write_plans };
         plans.extend(item.plan);
-        self.grows |= item.command.flags.has(Flags::DENYOOM);
+        self.grows |= grows(item.command, item.carry);
     }
 }
 
@@ -357,8 +357,7 @@ impl Worker {
         if leads(command, carry) && group.shared.is_mixed() {
             return Err(MIXED.into());
         }
-        let grows = command.flags.has(Flags::DENYOOM);
-        if grows && group.shared.memory.pressure() == Pressure::Full {
+        if grows(command, carry) && group.shared.memory.pressure() == Pressure::Full {
             group.shared.memory.count_refusal();
             return Err(OUT_OF_MEMORY.into());
         }
@@ -568,6 +567,12 @@ fn leads(command: &Command, carry: Carry) -> bool {
         Carry::Script(Scripting::Eval | Scripting::EvalSha) => !command.flags.has(Flags::READONLY),
         _ => false,
     }
+}
+
+/// May it need memory? A script says so by none of its names.
+fn grows(command: &Command, carry: Carry) -> bool {
+    let script = carry == Carry::Deterministic && matches!(command.name, "eval" | "evalsha");
+    command.flags.has(Flags::DENYOOM) || script
 }
 
 /// Does it change what no key holds, so that no copy of keys would bring it to another replica?

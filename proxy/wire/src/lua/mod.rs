@@ -264,6 +264,7 @@ fn closes_last(tokens: &[Token]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::{Reserved, each_command, encode, expiry, flush};
 
     fn same(text: &str) {
         assert_eq!(does_the_same(text.as_bytes()), Ok(()), "{text}");
@@ -359,6 +360,25 @@ mod tests {
             "return 'open",
         ] {
             differs(text);
+        }
+    }
+
+    /// A client that sends one of them must not be taken for the proxy.
+    #[test]
+    fn the_scripts_of_the_proxy_itself_are_not_for_clients() {
+        let publish = b"redis.call(ARGV[1],ARGV[2],ARGV[3]) return 0";
+        let publish = encode::command_bytes(&[b"EVAL", publish, b"0", b"PUBLISH", b"c", b"m"]);
+        let mut flush = None;
+        each_command(&encode::command_bytes(&[b"FLUSHALL"]), |_, args| {
+            flush = flush::flush(&Reserved::new("g"), args);
+        });
+        for entry in [expiry::check(&[], 1), flush.expect("an entry"), publish] {
+            let mut count = 0;
+            each_command(&entry, |_, args| {
+                assert!(does_the_same(&args[1]).is_err());
+                count += 1;
+            });
+            assert_eq!(count, 1);
         }
     }
 

@@ -199,6 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn a_script_touches_what_it_names_and_without_a_name_anything() {
+        let touched = |words: &[&[u8]]| {
+            let mut keys = Keys::new();
+            let known = Copier::new(Reserved::new("g")).touched(&[encode::command_bytes(words)], &mut keys);
+            known.then(|| keys.into_iter().collect::<Vec<_>>())
+        };
+        let named: &[&[u8]] = &[b"EVAL", b"return 1", b"2", b"a", b"b", b"x"];
+        assert_eq!(touched(named), Some(vec!["a".into(), "b".into()]));
+        assert_eq!(touched(&[b"EVAL", b"return 1", b"0", b"x"]), None);
+        let publish: &[&[u8]] =
+            &[b"EVAL", b"redis.call(ARGV[1],ARGV[2],ARGV[3]) return 0", b"0", b"PUBLISH", b"c", b"m"];
+        assert_eq!(touched(publish), Some(vec![]), "a message is under no key");
+    }
+
+    #[test]
     fn a_key_that_expired_while_it_was_read_is_gone() {
         let copier = Copier::new(Reserved::new("g"));
         let keys = Keys::from([Bytes::from_static(b"k")]);
