@@ -1,7 +1,7 @@
 //! What becomes of commands that concern scripts: their texts are remembered, so that a digest a client was given
 //! stays good whatever a server forgot.
 
-use super::burst::Payload;
+use super::burst::{LARGE, Payload};
 use super::request::Added;
 use super::session::Session;
 use crate::scripts::{Script, Scripts};
@@ -127,7 +127,12 @@ impl Worker {
             Ready::Write => self.order(s, Access::Write, command, args, payload, Added::Nothing),
             Ready::Alike(words) => {
                 self.groups[s.group().index].shared.counters.scripts_alike.fetch_add(1, Ordering::Relaxed);
-                let payload = words.map_or(payload, Payload::Own);
+                let payload = match &words {
+                    // Small ones share a burst.
+                    Some(words) if words.len() < LARGE => Payload::Copy(words),
+                    Some(words) => Payload::Own(words.clone()),
+                    None => payload,
+                };
                 self.order(s, Access::Write, command, args, payload, Added::Memory);
             }
             Ready::Leads(words) => self.leads(s, command, args, words.map_or(payload, Payload::Own)),

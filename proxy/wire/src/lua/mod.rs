@@ -99,7 +99,25 @@ const BACK_DOORS: &[&str] = &[
 ];
 
 /// Functions that give exactly one value.
-const ONE_VALUE: &[&[&str]] = &[&["tostring"], &["tonumber"], &["cjson", "encode"], &["cmsgpack", "pack"]];
+const ONE_VALUE: &[&[&str]] = &[
+    &["tostring"],
+    &["tonumber"],
+    &["cjson", "encode"],
+    &["cmsgpack", "pack"],
+    &["math", "ceil"],
+    &["math", "floor"],
+    &["math", "max"],
+    &["math", "min"],
+    &["redis", "call"],
+    &["redis", "pcall"],
+    &["server", "call"],
+    &["server", "pcall"],
+    &["string", "format"],
+    &["string", "lower"],
+    &["string", "rep"],
+    &["string", "sub"],
+    &["string", "upper"],
+];
 
 /// Options of `SET` that have nothing to do with time.
 const SET_OPTIONS: &[&[u8]] = &[b"NX", b"XX", b"GET", b"KEEPTTL"];
@@ -142,7 +160,7 @@ fn look(name: &str, at: usize, all: &[Placed]) -> Result<(), String> {
             random @ ("random" | "randomseed") => Err(format!("math.{random} is used")),
             _ => Ok(()),
         },
-        "cjson" | "cmsgpack" => field().map(drop),
+        "cjson" | "cmsgpack" | "string" => field().map(drop),
         "tostring" | "tonumber" => {
             let declared = at > 0 && all[at - 1].0 == Token::Name("function");
             let called = token(all, at + 1) == Some(Token::Sign(b'('));
@@ -238,7 +256,7 @@ fn is_one_value(expression: &[Placed]) -> bool {
         Token::Name(_) | Token::Number | Token::Sign(b']') => true,
         // Otherwise it is the argument of a call.
         Token::Text(_) => {
-            matches!(before.last(), None | Some((Token::Concat, _)))
+            matches!(before.last(), None | Some((Token::Concat | Token::Name("and" | "or"), _)))
         }
         Token::Sign(b')') => calls_for_one(expression),
         _ => false,
@@ -364,6 +382,7 @@ mod tests {
             "return loadstring(ARGV[1])()",
             "return math.random(9)",
             "return f_e0e1f9fabfc9d4800c877a703b823ac0578ff8db()",
+            "local string={sub=f} redis.call('SET',KEYS[1],string.sub(a,1))",
             "local m=math return m.random(9)",
             "return os.clock()",
             "redis.set_repl(redis.REPL_NONE)",
@@ -432,6 +451,10 @@ mod tests {
             "KEYS[1],tostring(f(1,2))",
             "KEYS[1],cjson.encode({a=1,b={2,3}})",
             "KEYS[1],f(x),'NX'",
+            "KEYS[1],ARGV[1] or 'none'",
+            "KEYS[2],redis.call('GET',KEYS[1])",
+            "KEYS[1],string.format('%d',f(1))",
+            "KEYS[1],math.max(a,b)",
             "f(1),v,'keepttl','GET'",
         ] {
             same(&format!("return redis.call('SET',{args})"));
@@ -447,6 +470,8 @@ mod tests {
             "KEYS[1],f'x'",
             "KEYS[1],f{1}",
             "KEYS[1],tostring(1)(2)",
+            "KEYS[1],string.find(a,b)",
+            "KEYS[1],a or f(1)",
             "KEYS[1],v,'N'..'X'",
             "KEYS[1],v,o",
             "KEYS[1],t:get'x'",
