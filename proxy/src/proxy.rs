@@ -24,6 +24,7 @@ use crate::listen::registry::Registry;
 use crate::memory::Memory;
 use crate::policies::{GroupPolicy, PolicyError, topology};
 use crate::recorder::{Recorder, journaling};
+use crate::scripts::Scripts;
 use crate::telemetry::{Metrics, WorkerCounters};
 use crate::tls::accept::MOST_HANDSHAKES;
 use crate::tls::{Arrival, Complaints, Terminator, Unusable};
@@ -289,7 +290,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         routing: Arc::new(ArcSwap::from_pointee(routing)),
         missing: Default::default(),
         health: ArcSwap::from_pointee(health),
-        scripts: Default::default(),
+        scripts: Scripts::new(group.scripts == config::Scripts::Verbatim),
         mixed: Default::default(),
         scrub: Default::default(),
         hub: Hub::new(config.proxy.workers),

@@ -212,8 +212,18 @@ fn fill(client: &mut Client, all: usize) {
 
 #[test]
 fn no_member_is_popped_twice_or_lost_whoever_dies() {
+    whoever_dies(Setup::new(Kind::Redis, 3));
+}
+
+/// The scripts are entries beside the trials of what is popped.
+#[test]
+fn no_script_runs_twice_where_all_run_it_whoever_dies() {
+    whoever_dies(Setup::new(Kind::Redis, 3).group("scripts = \"verbatim\""));
+}
+
+fn whoever_dies(setup: Setup) {
     const ALL: usize = 60_000;
-    let mut cluster = Cluster::usual();
+    let mut cluster = Cluster::start(setup);
     fill(&mut cluster.client(), ALL);
     let poppers = Poppers::start(cluster.proxy.port, 4);
     for round in 0..6 {

@@ -26,7 +26,7 @@ pub use load::{Loaded, MAX_FILE_BYTES, load, parse};
 pub use model::{
     Ack, Admin, Backend, BackendKind, BackendTls, ClientCertificates, Config, Durability, Expectation,
     ExpectationPlaces, Group, GroupPlaces, ListenTls, Listener, Log, LogFormat, LogLevel, Mode, Outcome,
-    Policy, PolicyLimits, PolicySource, Proxy, Rate, Reseed, ReseedBy, State, User, WriteQuorum,
+    Policy, PolicyLimits, PolicySource, Proxy, Rate, Reseed, ReseedBy, Scripts, State, User, WriteQuorum,
 };
 pub use place::{Place, Sources};
 pub use report::{MAX_PROBLEMS, Problem, Report, Severity};

@@ -324,6 +324,17 @@ pub enum Ack {
     InSync,
 }
 
+/// How scripts are carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scripts {
+    /// One replica runs a script, and what it did is copied to the others by value.
+    #[default]
+    Effects,
+    /// Every replica runs a script itself, as far as its text shows that it does the same on all.
+    Verbatim,
+}
+
 /// Who begins the copying of all data to a stale replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -425,6 +436,8 @@ pub struct Group {
     pub queue_memory: u64,
     /// Share of a backend's maxmemory from which on commands that need memory are refused.
     pub memory_watermark: f64,
+    /// How scripts are carried.
+    pub scripts: Scripts,
     /// Allow write quorums that do not intersect, which can lose acknowledged writes.
     pub weak_writes: bool,
     /// Who begins the copying of all data to a stale replica.
@@ -481,6 +494,7 @@ impl Group {
             journal_age: Duration::from_secs(24 * 60 * 60),
             queue_memory: 128 << 20,
             memory_watermark: 0.9,
+            scripts: Scripts::Effects,
             weak_writes: false,
             reseed: Reseed::Auto,
             reseed_by: ReseedBy::Auto,

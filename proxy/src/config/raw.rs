@@ -240,6 +240,9 @@ pub(super) struct RawGroup {
     /// Share of a backend's maxmemory from which on commands that need memory are refused, above 0 and at most 1.
     #[schemars(extend("default" = 0.9, "exclusiveMinimum" = 0, "maximum" = 1))]
     pub memory_watermark: Option<At<f64>>,
+    /// How scripts are carried: as what they did on one replica, or as they are where their text shows that they do the same on all.
+    #[schemars(extend("default" = "effects"))]
+    pub scripts: Option<At<Word<super::model::Scripts>>>,
     /// Allow write quorums that do not intersect, which can lose acknowledged writes.
     #[schemars(extend("default" = false))]
     pub weak_writes: Option<At<bool>>,

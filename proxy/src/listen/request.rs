@@ -29,6 +29,8 @@ pub(super) enum Added {
     Stamp,
     /// It has one replica run the command first.
     Leads,
+    /// It takes into account that a script may need memory, whatever its name says.
+    Memory,
     /// It ends the command's keys then, in milliseconds since 1970.
     Deadline(u64),
     /// It ends the second key when it would have ended the first.
@@ -252,7 +254,8 @@ impl Worker {
     ) {
         let group = &self.groups[s.group().index];
         let pressure = group.shared.memory.pressure();
-        let (apart, grows) = (pressure != Pressure::None, command.flags.has(Flags::DENYOOM));
+        let grows = command.flags.has(Flags::DENYOOM) || matches!(added, Added::Memory);
+        let apart = pressure != Pressure::None;
         if grows && pressure == Pressure::Full {
             group.shared.memory.count_refusal();
             return s.error(OUT_OF_MEMORY);

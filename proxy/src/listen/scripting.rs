@@ -1,15 +1,16 @@
 //! What becomes of commands that concern scripts: their texts are remembered, so that a digest a client was given
 //! stays good whatever a server forgot.
 
-use super::burst::Payload;
+use super::burst::{LARGE, Payload};
 use super::request::Added;
 use super::session::Session;
-use crate::scripts::Scripts;
+use crate::scripts::{Script, Scripts};
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::Access;
-use quorate_wire::command::{Command, Flags, Scripting};
+use quorate_wire::command::{Carry, Command, Flags, Scripting};
 use quorate_wire::resp::{Args, encode};
+use std::sync::atomic::Ordering;
 
 /// How such a command goes on.
 #[derive(Debug)]
@@ -18,26 +19,42 @@ pub(super) enum Ready {
     Read(Option<Bytes>),
     /// On one replica first; in these words.
     Leads(Option<Bytes>),
+    /// On every replica by itself; in these words.
+    Alike(Option<Bytes>),
     /// To all replicas, as it is.
     Write,
     /// The proxy's own answer.
     Own(Bytes),
 }
 
-/// Makes a command ready, and remembers what it brings.
-pub(super) fn prepare(scripts: &Scripts, kind: Scripting, command: &Command, args: Args) -> Ready {
+impl Ready {
+    /// How a script runs: to read, alike on every replica, or on one of them first.
+    fn run(reads: bool, alike: bool, words: Option<Bytes>) -> Ready {
+        match (reads, alike) {
+            (true, _) => Ready::Read(words),
+            (false, true) => Ready::Alike(words),
+            (false, false) => Ready::Leads(words),
+        }
+    }
+}
+
+/// Makes a command ready, and remembers what it brings. With `verbatim` replicas run scripts themselves where they
+/// can.
+pub(super) fn prepare(
+    scripts: &Scripts,
+    verbatim: bool,
+    kind: Scripting,
+    command: &Command,
+    args: Args,
+) -> Ready {
     let reads = command.flags.has(Flags::READONLY);
     match kind {
-        Scripting::Eval => {
-            scripts.keep(&args[1]);
-            if reads { Ready::Read(None) } else { Ready::Leads(None) }
-        }
-        Scripting::EvalSha => match scripts.text(&args[1]) {
-            Some(text) => {
+        Scripting::Eval => Ready::run(reads, scripts.keep(&args[1]) && verbatim, None),
+        Scripting::EvalSha => match scripts.find(&args[1]) {
+            Some(Script { text, alike }) => {
                 let name: &[u8] = if reads { b"EVAL_RO" } else { b"EVAL" };
                 let words: Vec<&[u8]> = [name, text.as_ref()].into_iter().chain(args.from(2)).collect();
-                let words = Some(encode::command_bytes(&words));
-                if reads { Ready::Read(words) } else { Ready::Leads(words) }
+                Ready::run(reads, alike && verbatim, Some(encode::command_bytes(&words)))
             }
             // The backends may still know a digest from before this proxy.
             None => Ready::Leads(None),
@@ -46,7 +63,7 @@ pub(super) fn prepare(scripts: &Scripts, kind: Scripting, command: &Command, arg
             scripts.keep(&args[2]);
             Ready::Write
         }
-        Scripting::Exists if args.from(2).all(|digest| scripts.text(digest).is_some()) => {
+        Scripting::Exists if args.from(2).all(|digest| scripts.find(digest).is_some()) => {
             let mut out = BytesMut::new();
             encode::header(b'*', args.len() - 2, &mut out);
             args.from(2).for_each(|_| out.extend_from_slice(b":1\r\n"));
@@ -73,6 +90,28 @@ impl Worker {
         self.order(s, Access::Write, command, args, payload, Added::Leads);
     }
 
+    /// Do replicas of the session's group run scripts themselves? Not while these may mean something else to each.
+    pub(super) fn is_verbatim(&self, s: &Session) -> bool {
+        let group = &self.groups[s.group().index].shared;
+        group.scripts.are_verbatim() && !group.is_mixed()
+    }
+
+    /// The words in which every replica shall run this queued script by itself; `None` where that is not so.
+    pub(super) fn alike(
+        &self,
+        s: &Session,
+        (command, carry): (&'static Command, Carry),
+        raw: &[u8],
+        args: Args,
+    ) -> Option<Bytes> {
+        let Carry::Script(kind @ (Scripting::Eval | Scripting::EvalSha)) = carry else { return None };
+        let verbatim = self.is_verbatim(s);
+        match prepare(&s.port.group.scripts, verbatim, kind, command, args) {
+            Ready::Alike(words) => Some(words.unwrap_or_else(|| Bytes::copy_from_slice(raw))),
+            _ => None,
+        }
+    }
+
     pub(super) fn script(
         &self,
         s: &mut Session,
@@ -81,9 +120,21 @@ impl Worker {
         args: Args,
         payload: Payload,
     ) {
-        match prepare(&s.port.group.clone().scripts, kind, command, args) {
+        let verbatim = self.is_verbatim(s);
+        // What one group was told, every group of the listener knows.
+        match prepare(&s.port.group.clone().scripts, verbatim, kind, command, args) {
             Ready::Own(reply) => s.answer(reply),
             Ready::Write => self.order(s, Access::Write, command, args, payload, Added::Nothing),
+            Ready::Alike(words) => {
+                self.groups[s.group().index].shared.counters.scripts_alike.fetch_add(1, Ordering::Relaxed);
+                let payload = match &words {
+                    // Small ones share a burst.
+                    Some(words) if words.len() < LARGE => Payload::Copy(words),
+                    Some(words) => Payload::Own(words.clone()),
+                    None => payload,
+                };
+                self.order(s, Access::Write, command, args, payload, Added::Memory);
+            }
             Ready::Leads(words) => self.leads(s, command, args, words.map_or(payload, Payload::Own)),
             Ready::Read(words) => {
                 let payload = words.map_or(payload, Payload::Own);

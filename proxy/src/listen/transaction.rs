@@ -91,7 +91,8 @@ impl Pending {
 
     /// Was anything queued that may change data?
     pub fn has_writes(&self) -> bool {
-        let scripted = |item: &Item| matches!(item.carry, Carry::Leads | Carry::Script(_));
+        let scripted =
+            |item: &Item| matches!(item.carry, Carry::Leads | Carry::Script(_) | Carry::Deterministic);
         let writes = |item: &Item| item.command.flags.has(Flags::WRITE) || scripted(item);
         self.queue.as_ref().is_some_and(|queue| queue.items.iter().any(writes))
     }
@@ -199,7 +200,7 @@ impl Draft {
         }
         let plans = if access == Access::Read { &mut self.read_plans } else { &mut self.write_plans };
         plans.extend(item.plan);
-        self.grows |= item.command.flags.has(Flags::DENYOOM);
+        self.grows |= grows(item.command, item.carry);
     }
 }
 
@@ -298,8 +299,11 @@ impl Worker {
         raw: &[u8],
         own: Option<&Bytes>,
     ) {
+        let alike = self.alike(s, (command, carry), raw, args);
+        // Its text is at hand now, and may not be at EXEC.
+        let carry = if alike.is_some() { Carry::Deterministic } else { carry };
         let admitted = self.admit(s, command, carry, args).and_then(|plan| {
-            let raw = own.cloned().unwrap_or_else(|| Bytes::copy_from_slice(raw));
+            let raw = alike.or_else(|| own.cloned()).unwrap_or_else(|| Bytes::copy_from_slice(raw));
             s.transaction.push(Item { command, carry, plan, raw })
         });
         match admitted {
@@ -353,8 +357,7 @@ impl Worker {
         if leads(command, carry) && group.shared.is_mixed() {
             return Err(MIXED.into());
         }
-        let grows = command.flags.has(Flags::DENYOOM);
-        if grows && group.shared.memory.pressure() == Pressure::Full {
+        if grows(command, carry) && group.shared.memory.pressure() == Pressure::Full {
             group.shared.memory.count_refusal();
             return Err(OUT_OF_MEMORY.into());
         }
@@ -495,11 +498,11 @@ impl Worker {
         let first = draft.commands;
         // What one group was told, every group of the listener knows.
         let scripts = &s.port.group.scripts;
-        let (words, access) = match prepare(scripts, kind, item.command, args) {
+        let (words, access) = match prepare(scripts, false, kind, item.command, args) {
             Ready::Own(reply) => return draft.own(reply),
             Ready::Read(words) => (words, Access::Read),
             Ready::Leads(words) if item.command.flags.has(Flags::READONLY) => (words, Access::Read),
-            Ready::Leads(words) => (words, Access::Write),
+            Ready::Leads(words) | Ready::Alike(words) => (words, Access::Write),
             Ready::Write => (None, Access::Write),
         };
         draft.touch(item, args, access);
@@ -564,6 +567,12 @@ fn leads(command: &Command, carry: Carry) -> bool {
         Carry::Script(Scripting::Eval | Scripting::EvalSha) => !command.flags.has(Flags::READONLY),
         _ => false,
     }
+}
+
+/// May it need memory? A script says so by none of its names.
+fn grows(command: &Command, carry: Carry) -> bool {
+    let script = carry == Carry::Deterministic && matches!(command.name, "eval" | "evalsha");
+    command.flags.has(Flags::DENYOOM) || script
 }
 
 /// Does it change what no key holds, so that no copy of keys would bring it to another replica?

@@ -309,6 +309,8 @@ impl Collector for Collected {
         gauge(e, "quorate_journal_entries", "Entries that the journal holds", recorded)?;
         let failed = m.by_group(|g| flag(g.health.load().journal.failed));
         gauge(e, "quorate_journal_failed", "1 while nothing can be recorded", failed)?;
+        let alike = m.by_group(|g| load(&g.counters.scripts_alike));
+        counter(e, "quorate_scripts_verbatim", "Scripts that every replica ran by itself", alike)?;
         let failures = m.by_group(|g| load(&g.counters.journal_failures));
         counter(e, "quorate_journal_failures", "Times that the journal failed", failures)?;
         let mends = m.by_group(|g| load(&g.counters.mends));

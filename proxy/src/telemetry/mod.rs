@@ -82,6 +82,8 @@ pub struct GroupCounters {
     mend_failures: AtomicU64,
     /// Times that the journal failed.
     pub journal_failures: AtomicU64,
+    /// Scripts that every replica ran by itself, outside of transactions.
+    pub scripts_alike: AtomicU64,
     /// Calls of the policy that failed.
     pub policy_faults: std::sync::Arc<AtomicU64>,
 }

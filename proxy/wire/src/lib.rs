@@ -4,4 +4,5 @@
 pub mod access;
 pub mod command;
 pub mod glob;
+pub mod lua;
 pub mod resp;

@@ -67,6 +67,7 @@ impl Check<'_> {
         group.queue_memory = queue.unwrap_or(group.queue_memory);
         let mark = raw.memory_watermark.and_then(|share| self.share("memory-watermark", &share));
         group.memory_watermark = mark.unwrap_or(group.memory_watermark);
+        group.scripts = raw.scripts.and_then(|word| self.word("scripts", &word)).unwrap_or(group.scripts);
         group.weak_writes = raw.weak_writes.map_or(group.weak_writes, |weak| weak.value);
         group.reseed = raw.reseed.and_then(|word| self.word("reseed", &word)).unwrap_or(group.reseed);
         group.reseed_by =

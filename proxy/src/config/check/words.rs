@@ -1,7 +1,7 @@
 //! The words that stand for values in the file, and those that are known but not carried.
 
 use super::super::model::{
-    Ack, ClientCertificates, Durability, LogFormat, LogLevel, Mode, Outcome, Reseed, ReseedBy,
+    Ack, ClientCertificates, Durability, LogFormat, LogLevel, Mode, Outcome, Reseed, ReseedBy, Scripts,
 };
 use super::super::raw::Words;
 use quorate_core::plan::ReadPick;
@@ -29,6 +29,11 @@ impl Words for Ack {
 impl Words for ClientCertificates {
     const WORDS: &'static [(&'static str, Self)] =
         &[("required", ClientCertificates::Required), ("optional", ClientCertificates::Optional)];
+}
+
+impl Words for Scripts {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("effects", Scripts::Effects), ("verbatim", Scripts::Verbatim)];
 }
 
 impl Words for Reseed {

@@ -8,9 +8,15 @@ use super::flush::is_flush;
 use super::transaction::{RESERVED_PREFIX, Reserved};
 use super::value::Value;
 use super::{Args, each_command, encode, expiry, trial};
-use crate::command::{self, Carry, Command, Flags};
+use crate::command::{self, Carry, Command, Flags, Scripting};
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{ByValue, Keys, Outcome, Position, Request, TrialId, Tried, UnixMs};
+
+/// A script of a client without keys, which may change any.
+fn names_no_key(known: &Command, args: Args) -> bool {
+    let runs = matches!(command::classify(known, args), Carry::Script(Scripting::Eval));
+    runs && command::published(args).is_none() && command::first_key(known, args).is_none()
+}
 
 /// Copies keys between servers of one group.
 #[derive(Debug, Clone)]
@@ -38,6 +44,7 @@ impl ByValue for Copier {
             let Ok(known) = command::resolve(args) else { return };
             // Functions are under no key.
             known_all &= !(known.name.starts_with("function|") && known.flags.has(Flags::WRITE));
+            known_all &= !names_no_key(known, args);
             if !matches!(command::classify(known, args), Carry::Read | Carry::Deadline(_)) {
                 add_keys(known, args, keys);
             }
@@ -189,6 +196,21 @@ mod tests {
         let mut keys = Keys::new();
         assert!(Copier::new(reserved).touched(&payload, &mut keys));
         assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["a", "c", "d"]);
+    }
+
+    #[test]
+    fn a_script_touches_what_it_names_and_without_a_name_anything() {
+        let touched = |words: &[&[u8]]| {
+            let mut keys = Keys::new();
+            let known = Copier::new(Reserved::new("g")).touched(&[encode::command_bytes(words)], &mut keys);
+            known.then(|| keys.into_iter().collect::<Vec<_>>())
+        };
+        let named: &[&[u8]] = &[b"EVAL", b"return 1", b"2", b"a", b"b", b"x"];
+        assert_eq!(touched(named), Some(vec!["a".into(), "b".into()]));
+        assert_eq!(touched(&[b"EVAL", b"return 1", b"0", b"x"]), None);
+        let publish: &[&[u8]] =
+            &[b"EVAL", b"redis.call(ARGV[1],ARGV[2],ARGV[3]) return 0", b"0", b"PUBLISH", b"c", b"m"];
+        assert_eq!(touched(publish), Some(vec![]), "a message is under no key");
     }
 
     #[test]
