@@ -244,7 +244,8 @@ fn a_server_that_answers_a_script_otherwise_is_mended() {
     assert_eq!(eval(&mut client, COUNT, &["n", "log"], &["x"]).number(), 1);
     cluster.proxy.wait_in_sync();
     cluster.servers[2].client().ok("SET n 10");
-    assert_eq!(eval(&mut client, COUNT, &["n", "log"], &["y"]).number(), 2);
+    // The first answer counts, and this one may be the changed server's.
+    assert!([2, 11].contains(&eval(&mut client, COUNT, &["n", "log"], &["y"]).number()));
     wait_until("it is mended", LONG, || cluster.proxy.metric("quorate_mends_total") >= 1.0);
     cluster.proxy.wait_in_sync();
     cluster.assert_equal();
