@@ -14,6 +14,7 @@ use crate::group::{GroupShared, Routing};
 use crate::journal::JournalError;
 use crate::listen::Port;
 use crate::listen::access::gate::{Gate, Shed, gates};
+use crate::listen::access::users::Users;
 use crate::listen::groups::Routes;
 use crate::listen::groups::record::{self, RecordError};
 use crate::listen::inspect::Inspection;
@@ -108,6 +109,8 @@ pub struct Proxy {
     pub groups: Vec<Arc<GroupShared>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who may connect.
+    pub users: Arc<Users>,
     registry: Arc<Registry>,
     mailboxes: Arc<[Arc<Mailbox>]>,
     acceptors: JoinSet<()>,
@@ -157,7 +160,8 @@ impl Proxy {
         }
         let registry = Arc::new(Registry::default());
         let counters: Vec<Arc<WorkerCounters>> = (0..count).map(|_| Arc::default()).collect();
-        let gates = gates(config);
+        let users = Arc::new(Users::new(config, mailboxes.clone()));
+        let gates = gates(config, &users);
         let metrics = Metrics {
             gates: gates.clone(),
             workers: counters.clone(),
@@ -190,6 +194,7 @@ impl Proxy {
             addresses: Vec::new(),
             groups,
             metrics: Arc::new(metrics),
+            users,
             registry,
             mailboxes,
             acceptors: JoinSet::new(),
