@@ -102,8 +102,8 @@ fn users_are_made_and_changed_as_redis_does() {
         "ACL DELUSER ann default",
         "ACL DELUSER nobody ann d",
         "ACL DELUSER ann",
-        "ACL SETUSER default -debug",
-        "DEBUG SLEEP 0",
+        "ACL SETUSER default -incr",
+        "INCR n",
         "ACL SETUSER default +@all",
         "ACL USERS",
         "ACL LIST",
@@ -205,7 +205,7 @@ fn a_subscriber_that_may_not_listen_any_more_is_closed() {
     let cluster = plain();
     let mut op = cluster.client();
     op.ok("ACL SETUSER bob on nopass +@all &a &b.* &c");
-    let mut listen = |lines: &[&str]| {
+    let listen = |lines: &[&str]| {
         let mut client = login(&cluster, "bob", "x");
         lines.iter().for_each(|line| drop(client.ok(line)));
         client

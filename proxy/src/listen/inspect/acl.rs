@@ -107,7 +107,7 @@ fn set_user(s: &mut Session, args: Args) {
             s.keep_up_itself();
             s.answer(OK);
         }
-        Err(message) => s.error(&message.replace(['\r', '\n'], " ")),
+        Err(message) => s.error(&message),
     }
 }
 
