@@ -7,9 +7,10 @@ use crate::listen::groups::record::RecordError;
 use crate::proxy::{Proxy, StartError};
 use crate::telemetry::Metrics;
 use crate::{admin, telemetry};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Serve clients until SIGTERM or Ctrl-C.
 #[derive(Debug, clap::Args)]
@@ -32,12 +33,14 @@ pub(super) fn main(args: Args) -> Exit {
 }
 
 async fn serve(config: &Config, file: PathBuf) -> Exit {
+    // From here on the signal does not end the process.
+    let hangup = signal(SignalKind::hangup());
     let proxy = match Proxy::start(config).await {
         Ok(proxy) => proxy,
         Err(error) => return failed(&error),
     };
     proxy.users.read_from(file);
-    let reload = tokio::spawn(reload_on_signal(proxy.users.clone(), proxy.metrics.clone()));
+    let reload = tokio::spawn(reload_on_signal(hangup, proxy.users.clone(), proxy.metrics.clone()));
     if let Some(admin) = &config.admin {
         let address = (admin.address.host.as_str(), admin.address.port);
         match admin::serve(address, proxy.metrics.clone()).await {
@@ -79,8 +82,8 @@ pub(super) fn failed(error: &StartError) -> Exit {
 }
 
 /// With every SIGHUP the users and the TLS files are read again. What cannot be used is logged, and not used.
-async fn reload_on_signal(users: Arc<Users>, metrics: Arc<Metrics>) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+async fn reload_on_signal(hangup: io::Result<Signal>, users: Arc<Users>, metrics: Arc<Metrics>) {
+    let Ok(mut hangup) = hangup else { return };
     while hangup.recv().await.is_some() {
         let (users, metrics) = (users.clone(), metrics.clone());
         let read = move || {

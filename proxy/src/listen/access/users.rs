@@ -70,6 +70,8 @@ pub struct Users {
     /// Where they are configured, if in a file.
     file: OnceLock<PathBuf>,
     changing: Mutex<()>,
+    /// The file is being read; changes do not wait for that.
+    reading: Mutex<()>,
     /// Of the threads that have clients.
     mailboxes: Arc<[Arc<Mailbox>]>,
 }
@@ -85,7 +87,13 @@ impl Users {
             Arc::new(Roll { listener, accounts: ArcSwap::from_pointee(accounts), version })
         };
         let rolls = config.listeners.iter().map(roll).collect();
-        Users { rolls, file: OnceLock::new(), changing: Mutex::default(), mailboxes }
+        Users {
+            rolls,
+            file: OnceLock::new(),
+            changing: Mutex::default(),
+            reading: Mutex::default(),
+            mailboxes,
+        }
     }
 
     /// Those of a listener.
@@ -151,11 +159,13 @@ impl Users {
     /// the disk. The error is for a client or the log, and holds no secret.
     pub fn load(&self) -> Result<(), String> {
         let Some(file) = self.file.get() else { return Err(NO_FILE.into()) };
+        // What was read later must not be replaced by what was read before.
+        let Ok(_reading) = self.reading.lock() else { return Err(BROKEN.into()) };
         let env = |name: &str| std::env::var(name).ok();
         let loaded = config::load(file, &env).map_err(|report| told(&report));
         let done = loaded.and_then(|loaded| self.adopt(&loaded.config));
         if let Err(error) = &done {
-            tracing::error!("users are not read again, they stay as they are: {error}");
+            tracing::error!("users are not read again: {}", error.trim_start_matches("ERR "));
         }
         done
     }
