@@ -36,13 +36,21 @@ printf 'MULTI\nSET app:1 changed\nSET other:1 changed\nEXEC\n' |
 as app new-secret GET app:1
 
 echo
-echo "# The operator sees who may do what, and what was denied. Users are changed in the file only."
+echo "# The operator sees who may do what, and what was denied."
 as operator operator-secret ACL LIST
 as operator operator-secret ACL DRYRUN app GET other:1
 as operator operator-secret ACL LOG 1 | sed -n '/^reason$/,/^username$/p'
-as operator operator-secret ACL SETUSER app +@all
 
 echo
-echo "# A rule that cannot be read is found before anything starts."
+echo "# Users can be made while the proxy runs. They are there until the file is read again, or the proxy is restarted."
+as operator operator-secret ACL SETUSER auditor on '>audit-secret' '%R~*' +get
+as auditor audit-secret GET app:1
+as auditor audit-secret SET app:1 mine
+as operator operator-secret ACL LOAD
+as operator operator-secret ACL USERS
+
+echo
+echo "# A rule that cannot be read is found before anything starts, and never taken."
 sed -i 's/+@connection/+@conection/' quorate.toml
+as operator operator-secret ACL LOAD | sed "s|$work/||"
 "$quorate" check quorate.toml 2>&1 | grep -v '^$' | grep -v 'ok$' || true

@@ -15,6 +15,7 @@ use crate::group::{GroupShared, Routing};
 use crate::journal::JournalError;
 use crate::listen::Port;
 use crate::listen::access::gate::{Gate, Shed, gates};
+use crate::listen::access::users::Users;
 use crate::listen::groups::Routes;
 use crate::listen::groups::record::{self, RecordError};
 use crate::listen::inspect::Inspection;
@@ -111,6 +112,8 @@ pub struct Proxy {
     pub groups: Vec<Arc<GroupShared>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who may connect.
+    pub users: Arc<Users>,
     registry: Arc<Registry>,
     mailboxes: Arc<[Arc<Mailbox>]>,
     acceptors: JoinSet<()>,
@@ -160,7 +163,8 @@ impl Proxy {
         }
         let registry = Arc::new(Registry::default());
         let counters: Vec<Arc<WorkerCounters>> = (0..count).map(|_| Arc::default()).collect();
-        let gates = gates(config);
+        let users = Arc::new(Users::new(config, mailboxes.clone()));
+        let gates = gates(config, &users);
         let metrics = Metrics {
             gates: gates.clone(),
             workers: counters.clone(),
@@ -193,6 +197,7 @@ impl Proxy {
             addresses: Vec::new(),
             groups,
             metrics: Arc::new(metrics),
+            users,
             registry,
             mailboxes,
             acceptors: JoinSet::new(),

@@ -87,6 +87,8 @@ pub enum Mail {
     Journal(usize, News),
     /// A command for every attached server of a group that the receiver owns, beside the log.
     HaveAllDo(usize, Bytes),
+    /// Users changed: the receiver's clients are to notice.
+    Users,
     /// Take nothing new; close each client when it is quiet.
     Drain,
 }
@@ -327,6 +329,7 @@ impl Worker {
                     }
                 }
                 Mail::HaveAllDo(group, command) => self.have_all_do(group, command),
+                Mail::Users => self.look_at_users(),
                 Mail::Drain => self.drain(),
             }
         }

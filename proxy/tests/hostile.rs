@@ -465,7 +465,7 @@ fn unknown_commands_leave_the_connection_open() {
         "SWAPDB 0 1",
         "CLUSTER NODES",
         "SHUTDOWN",
-        "ACL SETUSER x",
+        "ACL SETUSER x y",
         "WAIT 1 x",
         "HELLO 9",
         "HELLO x",

@@ -280,6 +280,12 @@ fn a_new_certificate_is_used_without_a_restart_and_a_broken_one_is_not() {
 
     papers.issue("server", &["127.0.0.1"]);
     wait_until("the third certificate is shown", LONG, || shown(proxy.port, &config) != second);
+    // A signal has them read as well, changed or not.
+    let taken = || proxy.log().matches("new TLS files are in use").count();
+    wait_until("both changes are told", LONG, || taken() >= 2);
+    let known = taken();
+    harness::signal(proxy.pid(), "HUP");
+    wait_until("they are read once more", LONG, || taken() > known);
 }
 
 #[test]

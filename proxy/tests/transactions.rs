@@ -130,7 +130,8 @@ fn what_the_proxy_does_not_carry_spoils_a_transaction() {
     for (line, error) in [
         ("GET __quorate:{g}:pos", "NOPERM"),
         ("HELLO 2", "cannot change the protocol"),
-        ("ACL SETUSER x", "is not carried"),
+        ("FAILOVER", "is not carried"),
+        ("ACL LOAD", "not allowed inside a transaction"),
     ] {
         client.ok("MULTI");
         assert_eq!(client.ok("SET spoilt 1").string(), "QUEUED");

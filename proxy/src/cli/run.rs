@@ -2,11 +2,15 @@
 
 use super::{Exit, default_config, load, runtime};
 use crate::config::Config;
+use crate::listen::access::users::Users;
 use crate::listen::groups::record::RecordError;
 use crate::proxy::{Proxy, StartError};
+use crate::telemetry::Metrics;
 use crate::{admin, telemetry};
+use std::io;
 use std::path::PathBuf;
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Serve clients until SIGTERM or Ctrl-C.
 #[derive(Debug, clap::Args)]
@@ -23,16 +27,20 @@ pub(super) fn main(args: Args) -> Exit {
     };
     telemetry::start_logging(&loaded.config.log);
     match runtime() {
-        Ok(runtime) => runtime.block_on(serve(&loaded.config)),
+        Ok(runtime) => runtime.block_on(serve(&loaded.config, args.config)),
         Err(exit) => exit,
     }
 }
 
-async fn serve(config: &Config) -> Exit {
+async fn serve(config: &Config, file: PathBuf) -> Exit {
+    // From here on the signal does not end the process.
+    let hangup = signal(SignalKind::hangup());
     let proxy = match Proxy::start(config).await {
         Ok(proxy) => proxy,
         Err(error) => return failed(&error),
     };
+    proxy.users.read_from(file);
+    let reload = tokio::spawn(reload_on_signal(hangup, proxy.users.clone(), proxy.metrics.clone()));
     if let Some(admin) = &config.admin {
         let address = (admin.address.host.as_str(), admin.address.port);
         match admin::serve(address, proxy.metrics.clone()).await {
@@ -49,6 +57,7 @@ async fn serve(config: &Config) -> Exit {
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     stop_signal().await;
+    reload.abort();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("draining");
     if proxy.drain().await {
@@ -69,6 +78,21 @@ pub(super) fn failed(error: &StartError) -> Exit {
         | StartError::State(_)
         | StartError::Listen { .. } => Exit::Unreachable,
         StartError::Thread(_) => Exit::Bug,
+    }
+}
+
+/// With every SIGHUP the users and the TLS files are read again. What cannot be used is logged, and not used.
+async fn reload_on_signal(hangup: io::Result<Signal>, users: Arc<Users>, metrics: Arc<Metrics>) {
+    let Ok(mut hangup) = hangup else { return };
+    while hangup.recv().await.is_some() {
+        let (users, metrics) = (users.clone(), metrics.clone());
+        let read = move || {
+            let _ = users.load();
+            metrics.terminators.iter().for_each(|terminator| {
+                terminator.reload();
+            });
+        };
+        let _ = tokio::task::spawn_blocking(read).await;
     }
 }
 

@@ -61,6 +61,11 @@ impl Digest {
         (text.len() == 64).then_some(Digest(digest))
     }
 
+    /// As 64 hexadecimal digits in lower case: for whoever gave it.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Are they the same? Every byte is looked at, whatever the first ones are.
     pub fn equals(&self, other: &Digest) -> bool {
         self.0.iter().zip(other.0).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
@@ -95,6 +100,7 @@ mod tests {
         let hex = "30c952fab122c3f9759f02a6d95c3758b246b4fee239957b2d4fee46e26170c4";
         let digest = Digest::from_hex(hex).expect("64 digits");
         assert!(digest.equals(&Digest::of(b"pw")));
+        assert_eq!(digest.hex(), hex);
         assert_eq!(
             format!("{digest:?} {}", serde_json::to_string(&digest).expect("a string")),
             "*** \"***\""

@@ -1,6 +1,6 @@
 //! Commands that the proxy answers itself: the connection's own business.
 
-use super::access::gate::DEFAULT;
+use super::access::account::DEFAULT;
 use super::access::{self, Login};
 use super::inspect;
 use super::pubsub;
@@ -89,7 +89,7 @@ fn is(arg: &[u8], word: &str) -> bool {
 }
 
 fn auth(worker: &Worker, s: &mut Session, args: Args) {
-    let open = s.port.gate.account(DEFAULT.as_bytes()).is_some_and(|account| account.user.rules.is_open());
+    let open = s.port.gate.account(DEFAULT.as_bytes()).is_some_and(|account| account.rules.is_open());
     let (user, password) = match args.len() {
         2 if open => {
             return s.error(

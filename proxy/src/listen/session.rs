@@ -728,6 +728,7 @@ fn poll_fresh(
         return Poll::Ready(Ok(0));
     }
     worker.tick();
+    s.keep_up();
     let mut decoder = worker.decoder.borrow_mut();
     let mut at = 0;
     while at < data.len() && !s.closing {
@@ -806,6 +807,7 @@ fn poll_parked(
 /// Serves the commands that are complete.
 fn serve_partial(worker: &Worker, s: &mut Session, mut partial: Box<Partial>) {
     partial.unread = false;
+    s.keep_up();
     while !partial.buf.is_empty() && !s.closing {
         if s.parked.is_some() || s.slots.len() >= CROWD {
             return s.keep_unread(partial.buf);

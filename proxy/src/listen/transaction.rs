@@ -62,6 +62,8 @@ struct Queue {
     leads: bool,
     /// Some command must run on every replica itself.
     everywhere: bool,
+    /// What the client might do when it began, as [`super::access::Pass::turns`].
+    turns: u64,
 }
 
 #[derive(Debug)]
@@ -224,6 +226,7 @@ impl Worker {
                         spoilt: false,
                         leads: false,
                         everywhere: false,
+                        turns: s.access.turns(),
                     };
                     s.transaction.queue = Some(Box::new(queue));
                     s.answer(OK);
@@ -331,6 +334,10 @@ impl Worker {
             return Err(why.message(&args[0]).into());
         }
         match carry {
+            // It would wait for the disk.
+            Carry::Local(Local::Acl) if command.name == "acl|load" => {
+                return Err("ERR Command not allowed inside a transaction".into());
+            }
             // Who it is must not change between what was let in and what is done.
             Carry::Local(Local::Auth | Local::Hello) if may_change_user(s, command, args) => {
                 return Err("ERR a login as a user cannot be part of a transaction".into());
@@ -373,7 +380,25 @@ impl Worker {
         Ok(Some(self.plan(s, command, class, args)?))
     }
 
+    /// What the client reads whose rules changed since MULTI, so that something of it is not allowed any more.
+    fn forbidden(&self, s: &Session) -> Option<String> {
+        let queue = s.transaction.queue.as_ref()?;
+        let mut found = None;
+        if queue.turns != s.access.turns() && !queue.spoilt {
+            for item in &queue.items {
+                each_command(&item.raw, |_, args| {
+                    found = found.take().or_else(|| self.denied(s, item.command, args));
+                });
+            }
+        }
+        found
+    }
+
     fn exec(&self, s: &mut Session) {
+        if let Some(message) = self.forbidden(s) {
+            s.transaction = Pending::default();
+            return s.error(&format!("EXECABORT Transaction discarded because of: {message}"));
+        }
         let Some(queue) = s.transaction.queue.take() else { return s.error("ERR EXEC without MULTI") };
         let watches = s.transaction.unwatch();
         if queue.spoilt {
@@ -600,7 +625,7 @@ fn kind(access: Access, plan: u16, dialect: u8) -> Kind {
 
 /// Could this AUTH or HELLO make the client another user?
 fn may_change_user(s: &Session, command: &Command, args: Args) -> bool {
-    let several = s.port.gate.accounts().len() > 1;
+    let several = s.port.gate.roll.accounts().len() > 1;
     several && (command.name == "auth" || args.from(1).any(|word| word.eq_ignore_ascii_case(b"auth")))
 }
 

@@ -223,8 +223,8 @@ impl Terminator {
         spawn_blocking(move || files::stamps(&files.files().collect::<Vec<_>>())).await.unwrap_or_default()
     }
 
-    /// Did it work?
-    fn reload(&self) -> bool {
+    /// Takes the files as they are now. Did it work?
+    pub fn reload(&self) -> bool {
         match files::server(&self.files) {
             Ok(config) => {
                 self.config.store(Arc::new(config));

@@ -1,40 +1,13 @@
 //! What a listener knows of those it lets in: its users, what was denied, and what was turned away.
 
+use super::account::{Account, DEFAULT};
 use super::log::Log;
-use super::rate::Bucket;
 use super::throttle::Throttle;
-use crate::config::{Config, Digest, Listener, Rate, User};
+use super::users::{Roll, Users};
+use crate::config::{Config, Listener, Rate};
 use crate::tls::Complaints;
-use quorate_wire::access::Rules;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// The name of the user that a client is before it logs in.
-pub const DEFAULT: &str = "default";
-
-/// A user, for all listeners that let it in.
-#[derive(Debug)]
-pub struct Account {
-    /// As configured.
-    pub user: User,
-    /// Its name, for those who keep it.
-    pub name: Arc<str>,
-    /// Is there anything that it is not allowed?
-    pub restricted: bool,
-    /// What its clients together may send.
-    pub bucket: Option<Bucket>,
-}
-
-impl Account {
-    fn new(user: User) -> Account {
-        Account {
-            name: user.name.as_str().into(),
-            restricted: !user.rules.is_unrestricted(),
-            bucket: user.rate.map(Bucket::new),
-            user,
-        }
-    }
-}
 
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $reason:ident = $text:literal,)* }) => {
@@ -99,54 +72,47 @@ pub struct Gate {
     pub throttle: Arc<Throttle>,
     /// Keeps the log of the process short.
     pub complaints: Complaints,
-    accounts: Vec<Arc<Account>>,
+    /// Its users.
+    pub roll: Arc<Roll>,
+    /// Those of all listeners.
+    pub users: Arc<Users>,
     sheds: [AtomicU64; Shed::ALL.len()],
     denials: [AtomicU64; Denial::ALL.len()],
 }
 
 /// The gates of all listeners, in their order.
-pub fn gates(config: &Config) -> Vec<Arc<Gate>> {
-    let accounts: Vec<Arc<Account>> =
-        config.users.iter().cloned().map(|user| Arc::new(Account::new(user))).collect();
+pub fn gates(config: &Config, users: &Arc<Users>) -> Vec<Arc<Gate>> {
     let throttle = Arc::new(Throttle::default());
-    let gate = |listener: &Listener| Arc::new(Gate::new(listener, &accounts, throttle.clone()));
-    config.listeners.iter().map(gate).collect()
+    let gate = |listener: &Listener| {
+        Some(Arc::new(Gate::new(listener, users.roll(&listener.name)?.clone(), users, throttle.clone())))
+    };
+    config.listeners.iter().filter_map(gate).collect()
 }
 
 impl Gate {
-    fn new(listener: &Listener, accounts: &[Arc<Account>], throttle: Arc<Throttle>) -> Gate {
-        let accounts = match &listener.users {
-            Some(names) => {
-                accounts.iter().filter(|account| names.contains(&account.user.name)).cloned().collect()
-            }
-            None => vec![Arc::new(Account::new(alone(listener)))],
-        };
+    fn new(listener: &Listener, roll: Arc<Roll>, users: &Arc<Users>, throttle: Arc<Throttle>) -> Gate {
         Gate {
             listener: listener.name.clone(),
             rate: listener.rate,
             log: Log::default(),
             throttle,
             complaints: Complaints::default(),
-            accounts,
+            roll,
+            users: users.clone(),
             sheds: Default::default(),
             denials: Default::default(),
         }
     }
 
     /// The user of this name.
-    pub fn account(&self, name: &[u8]) -> Option<&Arc<Account>> {
-        self.accounts.iter().find(|account| account.name.as_bytes() == name)
-    }
-
-    /// All users, by name.
-    pub fn accounts(&self) -> &[Arc<Account>] {
-        &self.accounts
+    pub fn account(&self, name: &[u8]) -> Option<Arc<Account>> {
+        self.roll.account(name)
     }
 
     /// Who a client is that says nothing; `None` if it must log in.
-    pub fn unnamed(&self) -> Option<&Arc<Account>> {
-        let account = self.account(DEFAULT.as_bytes())?;
-        (account.user.rules.is_enabled() && account.user.rules.is_open()).then_some(account)
+    pub fn unnamed(&self) -> Option<Arc<Account>> {
+        self.account(DEFAULT.as_bytes())
+            .filter(|account| account.rules.is_enabled() && account.rules.is_open())
     }
 
     /// Counts what was turned away.
@@ -168,14 +134,4 @@ impl Gate {
     pub fn denials(&self, what: Denial) -> u64 {
         self.denials[what as usize].load(Relaxed)
     }
-}
-
-/// The only user of a listener that names none: it may do everything.
-fn alone(listener: &Listener) -> User {
-    let rules = match listener.password {
-        None => Rules::everything(),
-        Some(_) => Rules::parse("allcommands allkeys allchannels").unwrap_or_else(|_| Rules::everything()),
-    };
-    let digest = |password: &crate::config::Secret| Digest::of(password.expose().as_bytes());
-    User { passwords: listener.password.iter().map(digest).collect(), ..User::new(DEFAULT, rules) }
 }

@@ -1,13 +1,12 @@
 //! Logging in. Failed logins make further ones wait; nothing here tells whether a user exists.
 
 use super::enter;
-use super::gate::{Account, Denial, Shed};
+use super::gate::{Denial, Shed};
 use super::throttle::{Attempt, Who};
 use crate::config::Digest;
 use crate::listen::session::Session;
 use crate::worker::Worker;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How a login ended.
@@ -34,8 +33,8 @@ pub fn login(worker: &Worker, s: &mut Session, user: &[u8], password: &[u8]) -> 
     };
     // Also for users that there are not, so that they take as long.
     let guess = Digest::of(password);
-    let account = s.port.gate.account(user).cloned();
-    match account.filter(|account| account.user.admits(&guess)) {
+    let account = s.port.gate.account(user);
+    match account.filter(|account| account.admits(&guess)) {
         Some(account) => {
             if counted {
                 s.port.gate.throttle.succeeded(who, worker.clock.now_us());
@@ -83,8 +82,8 @@ fn complain(worker: &Worker, s: &Session, user: &[u8]) {
     let gate = &s.port.gate;
     if let Some(unsaid) = gate.complaints.due() {
         // A name that nobody has may be a password at the wrong place.
-        let known: Option<&Arc<Account>> = gate.account(user);
-        let user = known.map_or("one that does not exist", |account| &account.name);
+        let known = gate.account(user);
+        let user = known.as_ref().map_or("one that does not exist", |account| &account.name);
         tracing::warn!(listener = gate.listener, user, address = %s.client.peer.ip(), unsaid, "a login failed");
     }
 }

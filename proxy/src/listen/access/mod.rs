@@ -1,16 +1,20 @@
 //! Who a client is and what it may do: looked at before anything of a command is done or ordered.
 
+pub mod account;
 pub mod gate;
 pub mod log;
 mod login;
 pub mod rate;
+mod renew;
 pub mod throttle;
+pub mod users;
 
 pub use login::{Login, login};
 
 use super::session::Session;
 use crate::worker::Worker;
-use gate::{Account, Denial, Gate, Shed};
+use account::{Account, DEFAULT};
+use gate::{Denial, Gate, Shed};
 use log::Entry;
 use quorate_wire::access::Denied;
 use quorate_wire::command::{Carry, Command, Flags, Step};
@@ -29,13 +33,20 @@ pub struct Pass {
     looked_at: bool,
     /// Its login has waited, and is to be looked at now.
     waited: bool,
+    /// That of the users when its own was last looked up.
+    version: u64,
+    /// How often its user became another one, or was changed.
+    turns: u64,
+    /// How the reading of the users ended that it waits for.
+    loaded: Option<Result<(), String>>,
 }
 
 impl Pass {
     /// Of a client that has said nothing yet.
     pub fn new(gate: &Gate) -> Pass {
-        let mut pass = Pass { bucket: gate.rate.map(|rate| Box::new(Bucket::new(rate))), ..Pass::default() };
-        pass.become_user(gate.unnamed().cloned());
+        let bucket = gate.rate.map(|rate| Box::new(Bucket::new(rate)));
+        let mut pass = Pass { bucket, version: gate.roll.version(), ..Pass::default() };
+        pass.become_user(gate.unnamed());
         pass
     }
 
@@ -46,7 +57,7 @@ impl Pass {
 
     /// The user that it is.
     pub fn name(&self) -> Arc<str> {
-        self.account.as_ref().map_or_else(|| gate::DEFAULT.into(), |account| account.name.clone())
+        self.account.as_ref().map_or_else(|| DEFAULT.into(), |account| account.name.clone())
     }
 
     /// Must its commands be looked at?
@@ -55,7 +66,13 @@ impl Pass {
         self.looked_at
     }
 
+    /// Differs when what it may do may differ.
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
     fn become_user(&mut self, account: Option<Arc<Account>>) {
+        self.turns += 1;
         let binds = |account: &Arc<Account>| account.restricted || account.bucket.is_some();
         self.looked_at = self.bucket.is_some() || account.as_ref().is_some_and(binds);
         self.account = account;
@@ -65,7 +82,7 @@ impl Pass {
 impl Session {
     /// It is this user from now on; `None` for who it was before it said anything.
     pub(super) fn become_user(&mut self, account: Option<Arc<Account>>) {
-        let account = account.or_else(|| self.port.gate.unnamed().cloned());
+        let account = account.or_else(|| self.port.gate.unnamed());
         self.access.become_user(account);
         self.trusted = self.access.is_in();
         let name = self.access.name();
@@ -76,6 +93,11 @@ impl Session {
 }
 
 impl Worker {
+    /// What the client reads that may not do this.
+    pub(super) fn denied(&self, s: &Session, command: &'static Command, args: Args) -> Option<String> {
+        denied(self, s, command, args)
+    }
+
     /// Looks at a command before it is served. `false`: the client has its error.
     #[inline(never)]
     pub(super) fn may_pass(
@@ -85,6 +107,10 @@ impl Worker {
         carry: Carry,
         args: Args,
     ) -> bool {
+        // It passed when it came, and is done: only its answer is left.
+        if s.access.loaded.is_some() {
+            return true;
+        }
         let refusal = too_fast(s, command, carry, self.now_us()).or_else(|| denied(self, s, command, args));
         let Some(message) = refusal else { return true };
         // An EXEC that is refused ends the transaction.
@@ -107,7 +133,7 @@ fn too_fast(s: &Session, command: &Command, carry: Carry, now_us: u64) -> Option
 
 /// Takes one request out of the client's bucket and its user's. What it reads if one is empty.
 pub(super) fn over_rate(s: &Session, now_us: u64) -> Option<String> {
-    let of_user = s.access.account.as_deref().and_then(|account| account.bucket.as_ref());
+    let of_user = s.access.account.as_deref().and_then(|account| account.bucket.as_deref());
     let buckets =
         [(s.access.bucket.as_deref(), Shed::ClientRate, "a client"), (of_user, Shed::UserRate, "this user")];
     let (bucket, why, whom) = buckets
@@ -122,7 +148,7 @@ pub(super) fn over_rate(s: &Session, now_us: u64) -> Option<String> {
 /// What the client reads that may not do this.
 fn denied(worker: &Worker, s: &Session, command: &'static Command, args: Args) -> Option<String> {
     let account = s.access.account.as_ref().filter(|account| account.restricted)?;
-    let rules = &account.user.rules;
+    let rules = &account.rules;
     match rules.check(command, args) {
         Ok(()) => match sort_option(command, args) {
             Some(option) if !rules.reads_every_key(command, args) => {

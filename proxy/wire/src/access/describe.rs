@@ -21,11 +21,22 @@ impl Rules {
         self.selectors().map(Selector::describe).collect()
     }
 
+    /// `on` or `off`, and what else is said of the user as such.
+    pub fn flags(&self) -> Vec<&'static str> {
+        let sanitize = self.sanitize.map(|is| if is { "sanitize-payload" } else { "skip-sanitize-payload" });
+        let enabled = if self.enabled { "on" } else { "off" };
+        [Some(enabled), self.open.then_some("nopass"), sanitize].into_iter().flatten().collect()
+    }
+
     /// What stands behind the name of a user in `ACL LIST`, passwords left out.
     pub fn line(&self) -> String {
-        let enabled = if self.enabled { "on" } else { "off" };
-        let open = if self.open { " nopass" } else { "" };
-        let mut line = format!("{enabled}{open}");
+        self.line_with(&[])
+    }
+
+    /// The same with passwords, each as `#` and a digest.
+    pub fn line_with(&self, passwords: &[String]) -> String {
+        let mut line = self.flags().join(" ");
+        passwords.iter().for_each(|password| line.extend([" ", password]));
         for (index, selector) in self.selectors().enumerate() {
             let text = selector.line();
             match index {

@@ -1,10 +1,12 @@
 //! What a user may do, in the rule language of the servers: commands, keys and channels. A set of bits answers for
 //! a command, patterns for its keys and channels. Knows no session and no password.
 
+mod change;
 mod describe;
 mod parse;
 mod selector;
 
+pub use change::{Unfit, merged};
 pub use describe::Described;
 pub use parse::RuleError;
 
@@ -20,6 +22,8 @@ pub struct Rules {
     enabled: bool,
     /// Without a password?
     open: bool,
+    /// Whether payloads of RESTORE are looked at, if that was ever said. Nothing is made of it.
+    sanitize: Option<bool>,
     root: Selector,
     /// Each is enough by itself.
     further: Vec<Selector>,
@@ -55,7 +59,7 @@ impl Rules {
 
     fn nothing() -> Rules {
         let root = Selector::default();
-        Rules { text: String::new(), enabled: true, open: false, root, further: Vec::new() }
+        Rules { text: String::new(), enabled: true, open: false, sanitize: None, root, further: Vec::new() }
     }
 
     /// Reads rules as a configuration has them. A user is enabled unless they say `off`.
@@ -87,6 +91,11 @@ impl Rules {
     pub fn may_escape(&self) -> bool {
         let runs = |name: &str| crate::command::lookup(name.as_bytes()).is_some_and(|c| self.may_run(c));
         !self.is_unrestricted() && SCRIPTS.into_iter().any(runs)
+    }
+
+    /// May the user listen to this channel? A pattern must stand among its own literally.
+    pub fn may_hear(&self, channel: &[u8], is_pattern: bool) -> bool {
+        self.selectors().any(|selector| selector.allows_channel(channel, is_pattern))
     }
 
     /// Does some selector have this command, whatever its arguments?

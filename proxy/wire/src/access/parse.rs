@@ -22,16 +22,33 @@ pub struct RuleError {
 }
 
 /// What one rule is wrong about, before it is known where it stands.
-struct Wrong {
+pub(super) struct Wrong {
+    pub(super) kind: Kind,
     message: String,
     help: Option<&'static str>,
     secret: bool,
     unknown: Option<String>,
 }
 
+/// The kinds of mistakes that servers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Syntax,
+    /// A command or category that there is not.
+    Unknown,
+    KeyAfterAll,
+    ChannelAfterAll,
+    /// The first argument of a sub-command.
+    Argument,
+}
+
 impl Wrong {
     fn new(message: impl Into<String>) -> Wrong {
-        Wrong { message: message.into(), help: None, secret: false, unknown: None }
+        Wrong { kind: Kind::Syntax, message: message.into(), help: None, secret: false, unknown: None }
+    }
+
+    fn of(self, kind: Kind) -> Wrong {
+        Wrong { kind, ..self }
     }
 
     fn help(self, help: &'static str) -> Wrong {
@@ -41,11 +58,11 @@ impl Wrong {
     fn unknown(kind: &str, word: &str) -> Wrong {
         let shown = word.trim_start_matches('@');
         let message = format!("there is no {kind} '{shown}'");
-        Wrong { unknown: Some(word.to_string()), ..Wrong::new(message) }
+        Wrong { kind: Kind::Unknown, unknown: Some(word.to_string()), ..Wrong::new(message) }
     }
 
     fn at(self, at: Range<usize>) -> RuleError {
-        let Wrong { message, help, secret, unknown } = self;
+        let Wrong { kind: _, message, help, secret, unknown } = self;
         RuleError { at, message, help, secret, unknown }
     }
 }
@@ -87,6 +104,13 @@ pub(super) fn rules(text: &str) -> Result<Rules, Vec<RuleError>> {
     if errors.is_empty() { Ok(rules) } else { Err(errors) }
 }
 
+/// The further selector that this text describes, without its brackets.
+pub(super) fn further(text: &str) -> Result<Selector, Wrong> {
+    let mut selector = Selector::default();
+    text.split_whitespace().try_for_each(|word| rule(&mut selector, word))?;
+    Ok(selector)
+}
+
 fn selector(text: &str, offset: usize) -> Result<Selector, Vec<RuleError>> {
     let mut selector = Selector::default();
     let wrong = words(text, offset)
@@ -96,7 +120,7 @@ fn selector(text: &str, offset: usize) -> Result<Selector, Vec<RuleError>> {
 }
 
 /// A rule about the user as such, or else one of the root's permissions.
-fn user_rule(rules: &mut Rules, word: &str) -> Result<(), Wrong> {
+pub(super) fn user_rule(rules: &mut Rules, word: &str) -> Result<(), Wrong> {
     match word.to_lowercase().as_str() {
         "on" => rules.enabled = true,
         "off" => rules.enabled = false,
@@ -151,7 +175,8 @@ fn by_sign(selector: &mut Selector, word: &str) -> Result<(), Wrong> {
         }
         b'~' | b'%' => key(selector, word),
         b'&' if selector.every_channel => Err(Wrong::new("every channel is allowed before this pattern")
-            .help("leave it out, or begin anew with resetchannels")),
+            .help("leave it out, or begin anew with resetchannels")
+            .of(Kind::ChannelAfterAll)),
         b'&' => {
             if !selector.channels.iter().any(|known| *known == word[1..]) {
                 selector.channels.push(word[1..].to_string());
@@ -222,7 +247,7 @@ fn allow(selector: &mut Selector, name: &str) -> Result<(), Wrong> {
             Err(Wrong::unknown("command", &whole))
         }
         Some(command) if command.name.contains('|') => {
-            Err(Wrong::new("a sub-command cannot be allowed by its first argument"))
+            Err(Wrong::new("a sub-command cannot be allowed by its first argument").of(Kind::Argument))
         }
         Some(command) => {
             selector.allow_first_argument(command, argument);
@@ -236,6 +261,7 @@ fn not_to_deny(name: &str) -> Wrong {
         Some((command, _)) if find(command).is_some_and(|command| !command.is_container()) => {
             Wrong::new(format!("'{}' has no sub-commands that could be denied", shown(command)))
                 .help("deny the command, and allow what is left with '+COMMAND|ARGUMENT'")
+                .of(Kind::Unknown)
         }
         _ => Wrong::unknown("command", name),
     }
@@ -245,7 +271,8 @@ fn not_to_deny(name: &str) -> Wrong {
 fn key(selector: &mut Selector, word: &str) -> Result<(), Wrong> {
     if selector.every_key {
         return Err(Wrong::new("every key is allowed before this pattern")
-            .help("leave it out, or begin anew with resetkeys"));
+            .help("leave it out, or begin anew with resetkeys")
+            .of(Kind::KeyAfterAll));
     }
     let (letters, pattern) = match word.strip_prefix('%') {
         Some(rest) => {

@@ -44,15 +44,14 @@ impl Selector {
 
     /// Allows or denies a command, and its sub-commands with it.
     pub(super) fn set_command(&mut self, command: &Command, allowed: bool) {
-        self.set_with_subcommands(command, allowed);
+        self.set_with_subcommands(std::iter::once(command), allowed);
         self.say(allowed, command.name);
     }
 
     /// Allows or denies a category.
     pub(super) fn set_category(&mut self, bit: u32, name: &str, allowed: bool) {
-        for command in all().iter().filter(|command| categories(command) & bit != 0) {
-            self.set_with_subcommands(command, allowed);
-        }
+        let members = all().iter().filter(|command| categories(command) & bit != 0);
+        self.set_with_subcommands(members, allowed);
         self.say(allowed, &format!("@{}", name.to_lowercase()));
     }
 
@@ -65,23 +64,24 @@ impl Selector {
         }
     }
 
-    fn set_with_subcommands(&mut self, command: &Command, allowed: bool) {
+    fn set_with_subcommands<'a>(&mut self, commands: impl Iterator<Item = &'a Command>, allowed: bool) {
         self.every_command &= allowed;
-        self.set_bit(command.index(), allowed);
-        if command.is_container() {
-            let prefix = format!("{}|", command.name);
-            let subs = all().iter().filter(|sub| sub.name.starts_with(&prefix));
-            subs.for_each(|sub| self.set_bit(sub.index(), allowed));
+        let mut set = vec![0; all().len().div_ceil(64)];
+        let mut mark = |command: &Command| set[command.index() / 64] |= 1 << (command.index() % 64);
+        for command in commands {
+            mark(command);
+            if command.is_container() {
+                let prefix = format!("{}|", command.name);
+                all().iter().filter(|sub| sub.name.starts_with(&prefix)).for_each(&mut mark);
+            }
         }
-    }
-
-    fn set_bit(&mut self, index: usize, allowed: bool) {
-        self.commands.resize(all().len().div_ceil(64), 0);
-        self.first_arguments.retain(|(of, _)| *of != index);
-        let (word, bit) = (&mut self.commands[index / 64], 1 << (index % 64));
-        match allowed {
-            true => *word |= bit,
-            false => *word &= !bit,
+        self.first_arguments.retain(|(of, _)| set[of / 64] & (1 << (of % 64)) == 0);
+        self.commands.resize(set.len(), 0);
+        for (word, bits) in self.commands.iter_mut().zip(set) {
+            match allowed {
+                true => *word |= bits,
+                false => *word &= !bits,
+            }
         }
     }
 
@@ -124,8 +124,8 @@ impl Selector {
             return Err(Denied::Key(at));
         }
         match self.denied_channel(command, args) {
-            Some(at) if !self.every_channel => Err(Denied::Channel(at)),
-            _ => Ok(()),
+            Some(at) => Err(Denied::Channel(at)),
+            None => Ok(()),
         }
     }
 
@@ -154,19 +154,22 @@ impl Selector {
     }
 
     fn denied_channel(&self, command: &Command, args: Args) -> Option<usize> {
-        let (count, literal) = match channels(command) {
+        let (count, is_pattern) = match channels(command) {
             Channels::None => return None,
             Channels::First => (2.min(args.len()), false),
             Channels::All => (args.len(), false),
             Channels::Patterns => (args.len(), true),
         };
-        let allowed = |channel: &[u8]| {
-            let mut known = self.channels.iter().map(String::as_bytes);
-            match literal {
+        (1..count).find(|at| !self.allows_channel(&args[*at], is_pattern))
+    }
+
+    /// May this channel be used? A pattern must stand among its own literally.
+    pub(super) fn allows_channel(&self, channel: &[u8], is_pattern: bool) -> bool {
+        let mut known = self.channels.iter().map(String::as_bytes);
+        self.every_channel
+            || match is_pattern {
                 true => known.any(|pattern| pattern == channel),
                 false => known.any(|pattern| glob::matches(pattern, channel)),
             }
-        };
-        (1..count).find(|at| !allowed(&args[*at]))
     }
 }

@@ -205,8 +205,6 @@ named! {
     Refusal {
         /// Administration of one server.
         Admin = "admin",
-        /// Changing users.
-        Users = "users",
         /// Redis Cluster and moving keys between servers.
         Cluster = "cluster",
         /// A name that needs a sub-command; `resolve` never returns it.
@@ -254,10 +252,6 @@ impl Refusal {
     pub fn why(self) -> &'static str {
         match self {
             Refusal::Admin => "it concerns one server; ask the backend itself",
-            Refusal::Users => {
-                "users are set in the proxy's configuration, as sections [user.NAME] of quorate.toml, and read when it \
-                 starts"
-            }
             Refusal::Cluster => "the proxy is not a cluster node",
             Refusal::Container => "it needs a sub-command",
         }

@@ -1,0 +1,256 @@
+//! The users of all listeners, and how they change while the proxy runs: by `ACL SETUSER` and its kin, and by reading
+//! the configuration again. One change at a time; whoever looks a user up never waits for one.
+
+use super::account::{Account, DEFAULT, MOST_BYTES};
+use crate::config::{self, Config, Listener, Severity};
+use crate::worker::{Mail, Mailbox};
+use arc_swap::ArcSwap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// The most users of one listener, if clients make them.
+const MOST: usize = 1000;
+/// The longest name of one that a client makes, in bytes.
+const MOST_NAME: usize = 256;
+/// So many problems of a configuration are told to a client.
+const MOST_TOLD: usize = 3;
+
+/// What a client reads where there is no file of users, in the words of Redis 7.0.
+pub const NO_FILE: &str = "ERR This Redis instance is not configured to use an ACL file. You may want to specify users via the ACL \
+                           SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in \
+                           order to store users in the Redis configuration.";
+
+/// Users by their names.
+pub type Accounts = Vec<Arc<Account>>;
+
+/// The users of one listener.
+#[derive(Debug)]
+pub struct Roll {
+    listener: String,
+    accounts: ArcSwap<Accounts>,
+    /// Grows with every change, after it.
+    version: AtomicU64,
+}
+
+impl Roll {
+    /// Tells whether anything changed since it was last asked. Ask it before any account.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// All of them, in the order of their names.
+    pub fn accounts(&self) -> Arc<Accounts> {
+        self.accounts.load_full()
+    }
+
+    /// The user of this name.
+    pub fn account(&self, name: &[u8]) -> Option<Arc<Account>> {
+        let accounts = self.accounts.load();
+        let at = accounts.binary_search_by(|account| account.name.as_bytes().cmp(name)).ok()?;
+        accounts.get(at).cloned()
+    }
+
+    fn put(&self, mut accounts: Accounts) {
+        accounts.sort_by(|a, b| a.name.cmp(&b.name));
+        self.accounts.store(Arc::new(accounts));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    fn has(&self, account: &Arc<Account>) -> bool {
+        self.accounts.load().iter().any(|known| Arc::ptr_eq(known, account))
+    }
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Users {
+    rolls: Vec<Arc<Roll>>,
+    /// Where they are configured, if in a file.
+    file: OnceLock<PathBuf>,
+    changing: Mutex<()>,
+    /// The file is being read; changes do not wait for that.
+    reading: Mutex<()>,
+    /// Of the threads that have clients.
+    mailboxes: Arc<[Arc<Mailbox>]>,
+}
+
+impl Users {
+    /// As configured. What changes is told to all of these.
+    pub fn new(config: &Config, mailboxes: Arc<[Arc<Mailbox>]>) -> Users {
+        let configured = configured(config);
+        let roll = |listener: &Listener| {
+            let mut accounts = admitted(listener, &configured);
+            accounts.sort_by(|a, b| a.name.cmp(&b.name));
+            let (listener, version) = (listener.name.clone(), AtomicU64::new(1));
+            Arc::new(Roll { listener, accounts: ArcSwap::from_pointee(accounts), version })
+        };
+        let rolls = config.listeners.iter().map(roll).collect();
+        Users {
+            rolls,
+            file: OnceLock::new(),
+            changing: Mutex::default(),
+            reading: Mutex::default(),
+            mailboxes,
+        }
+    }
+
+    /// Those of a listener.
+    pub fn roll(&self, listener: &str) -> Option<&Arc<Roll>> {
+        self.rolls.iter().find(|roll| roll.listener == listener)
+    }
+
+    /// From now on they can be read again from this file.
+    pub fn read_from(&self, file: PathBuf) {
+        let _ = self.file.set(file);
+    }
+
+    /// Makes a user, or changes it wherever it is let in. The error is for the client.
+    pub fn set(&self, roll: &Roll, name: &str, rules: &[Vec<u8>]) -> Result<(), String> {
+        let Ok(_changing) = self.changing.lock() else { return Err(BROKEN.into()) };
+        if rules.iter().map(Vec::len).sum::<usize>() > MOST_BYTES {
+            return Err("ERR the rules of one ACL SETUSER may be 64 KiB long at most".into());
+        }
+        let Some(old) = roll.account(name.as_bytes()) else {
+            if roll.accounts().len() >= MOST {
+                return Err(format!("ERR there are {MOST} users already, more are not made"));
+            }
+            if name.len() > MOST_NAME {
+                return Err(format!("ERR the name of a user may be {MOST_NAME} bytes long at most"));
+            }
+            let new = Arc::new(Account::made(name).changed(rules)?);
+            roll.put(roll.accounts().iter().cloned().chain([new]).collect());
+            self.spread();
+            return Ok(());
+        };
+        let new = Arc::new(old.changed(rules)?);
+        for roll in self.rolls.iter().filter(|roll| roll.has(&old)) {
+            let replaced =
+                |one: &Arc<Account>| if Arc::ptr_eq(one, &old) { new.clone() } else { one.clone() };
+            roll.put(roll.accounts().iter().map(replaced).collect());
+        }
+        self.spread();
+        Ok(())
+    }
+
+    /// Deletes users wherever they are let in, and tells which there were. The error is for the client.
+    pub fn delete(&self, roll: &Roll, names: &[&[u8]]) -> Result<Vec<Arc<str>>, String> {
+        let Ok(_changing) = self.changing.lock() else { return Err(BROKEN.into()) };
+        if names.contains(&DEFAULT.as_bytes()) {
+            return Err("ERR The 'default' user cannot be removed".into());
+        }
+        let mut deleted = Vec::new();
+        for name in names {
+            let Some(account) = roll.account(name) else { continue };
+            // Whoever sees the new table sees this as well.
+            account.end();
+            for roll in self.rolls.iter().filter(|roll| roll.has(&account)) {
+                let others = |one: &&Arc<Account>| !Arc::ptr_eq(one, &account);
+                roll.put(roll.accounts().iter().filter(others).cloned().collect());
+            }
+            deleted.push(account.name.clone());
+        }
+        self.spread();
+        Ok(deleted)
+    }
+
+    /// Reads them again from the file. What clients made or changed is dropped; on an error nothing changes. Waits for
+    /// the disk. The error is for a client or the log, and holds no secret.
+    pub fn load(&self) -> Result<(), String> {
+        let Some(file) = self.file.get() else { return Err(NO_FILE.into()) };
+        // What was read later must not be replaced by what was read before.
+        let Ok(_reading) = self.reading.lock() else { return Err(BROKEN.into()) };
+        let env = |name: &str| std::env::var(name).ok();
+        let loaded = config::load(file, &env).map_err(|report| told(&report));
+        let done = loaded.and_then(|loaded| self.adopt(&loaded.config));
+        if let Err(error) = &done {
+            tracing::error!("users are not read again: {}", error.trim_start_matches("ERR "));
+        }
+        done
+    }
+
+    fn adopt(&self, config: &Config) -> Result<(), String> {
+        let Ok(_changing) = self.changing.lock() else { return Err(BROKEN.into()) };
+        let mut next: Vec<(&Arc<Roll>, Accounts)> = Vec::new();
+        let configured = configured(config);
+        let known = self.rolls.iter().flat_map(|roll| roll.accounts().to_vec());
+        let configured = settled(configured, &known.collect::<Vec<_>>());
+        for roll in &self.rolls {
+            let Some(listener) = config.listeners.iter().find(|listener| listener.name == roll.listener)
+            else {
+                let name = &roll.listener;
+                return Err(format!(
+                    "ERR [listen.{name}] is not in the configuration any more: that needs a restart"
+                ));
+            };
+            next.push((roll, settled(admitted(listener, &configured), &roll.accounts())));
+        }
+        for (roll, accounts) in next {
+            tell(roll, &accounts);
+            roll.put(accounts);
+        }
+        self.spread();
+        Ok(())
+    }
+
+    /// Has those clients notice as well that send nothing.
+    fn spread(&self) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.post(Mail::Users));
+    }
+}
+
+const BROKEN: &str = "ERR internal error: a change of the users did not end";
+
+fn configured(config: &Config) -> Accounts {
+    config.users.iter().map(|user| Arc::new(Account::configured(user))).collect()
+}
+
+/// Those that a listener lets in.
+fn admitted(listener: &Listener, all: &Accounts) -> Accounts {
+    match &listener.users {
+        Some(names) => {
+            all.iter().filter(|account| names.iter().any(|name| **name == *account.name)).cloned().collect()
+        }
+        None => vec![Arc::new(Account::alone(listener))],
+    }
+}
+
+/// Those of the new accounts that are as they were stay the same ones: their rates go on.
+fn settled(new: Accounts, old: &[Arc<Account>]) -> Accounts {
+    let settle = |account: Arc<Account>| {
+        let same = old.iter().find(|old| !old.is_gone() && old.is_like(&account));
+        same.cloned().unwrap_or(account)
+    };
+    new.into_iter().map(settle).collect()
+}
+
+/// Logs how the users of a listener will differ.
+fn tell(roll: &Roll, new: &Accounts) {
+    let old = roll.accounts();
+    let named = |accounts: &[Arc<Account>], name: &str| accounts.iter().any(|account| &*account.name == name);
+    let names = |accounts: &[Arc<Account>], test: &dyn Fn(&Arc<Account>) -> bool| -> Vec<String> {
+        accounts.iter().filter(|account| test(account)).map(|account| account.name.to_string()).collect()
+    };
+    let added = names(new, &|account| !named(&old, &account.name));
+    let removed = names(&old, &|account| !named(new, &account.name));
+    let changed = names(new, &|account| named(&old, &account.name) && !roll.has(account));
+    let (listener, users) = (&roll.listener, new.len());
+    tracing::info!(listener, users, ?added, ?removed, ?changed, "users were read again");
+}
+
+/// The errors of a configuration in one line, each with its file, line and code.
+fn told(report: &config::Report) -> String {
+    let file = report.sources().name();
+    let errors = report.problems().iter().filter(|problem| problem.severity == Severity::Error);
+    let lines: Vec<String> = errors
+        .take(MOST_TOLD)
+        .map(|problem| match problem.line {
+            Some(line) => format!("{file}:{line}: {} {}", problem.code, problem.message),
+            None => format!("{file}: {} {}", problem.code, problem.message),
+        })
+        .collect();
+    let more = report.errors().saturating_sub(lines.len());
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("ERR {}{rest}. The users stay as they are", lines.join("; "))
+}
