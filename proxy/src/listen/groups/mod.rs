@@ -10,6 +10,7 @@ pub mod record;
 use super::inspect::CROSS_SLOT;
 use super::request::{OWN_KEYS, waits_for_exec};
 use super::session::Session;
+use crate::group::GroupShared;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use merge::Merge;
 use quorate_wire::command::{self, Carry, Command, Filter, Flags, Local, Rewrite, SLOTS, Scripting, Step};
 use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, each_command, encode};
+use std::sync::Arc;
 
 const NOT_IN_MULTI: &str =
     "ERR this command concerns every group of the listener, and a transaction belongs to one of them";
@@ -166,6 +168,14 @@ impl Worker {
                 false
             }
             Reach::Every(merge) => {
+                // What concerns the proxy itself may be set at any time.
+                if merge.writes()
+                    && carry.local().is_none()
+                    && let Some(why) = away(&port.groups)
+                {
+                    s.error(&why);
+                    return false;
+                }
                 let parts = (0..port.groups.len()).map(|at| (at, None)).collect();
                 self.spread_or_refuse(s, asked, parts, merge);
                 false
@@ -272,6 +282,13 @@ impl Worker {
         }
         s.end_parts(groups, merge);
     }
+}
+
+/// Why nobody is to begin with what every group shall do: one of them could not, and what some did stays done.
+fn away(groups: &[Arc<GroupShared>]) -> Option<String> {
+    let group = groups.iter().find(|group| !group.health.load().writable)?;
+    let what = "this command concerns every group of the listener; nothing was changed, safe to retry";
+    Some(format!("NOTAPPLIED group '{}' cannot be written now, and {what}", group.name))
 }
 
 /// Each group's share of the keys, with what stands behind them.
