@@ -136,13 +136,13 @@ fn a_record_of_an_earlier_owner_is_not_believed() {
     let mut second = cluster.second_proxy();
     second.wait_ready();
     wait_members(&second, &["r1", "r2"]);
-    cluster.servers[0].kill();
+    cluster.servers[0].pause();
     wait_members(&second, &["r2"]);
     second.client().ok("SET k second");
     second.kill();
-    // By the first one's record r1 is a member.
+    // By the first one's record r1 is a member, and it has not even restarted since.
     cluster.servers[1].kill();
-    cluster.servers[0].run();
+    cluster.servers[0].resume();
     cluster.proxy.run();
     does_not_begin(&cluster.proxy, "r1 does not know what the second owner acknowledged");
     cluster.servers[1].run();
