@@ -360,11 +360,14 @@ fn who_waits_for_replicas_in_a_transaction_counts_those_of_its_group() {
         for lines in
             [[format!("SET {key} v"), "WAIT 1 0".into()], ["WAIT 1 0".into(), format!("SET {key} v")]]
         {
-            client.ok("MULTI");
-            lines.iter().for_each(|line| assert_eq!(client.ok(line).string(), "QUEUED"));
-            let mut answers = texts(&client.ok("EXEC"));
-            answers.retain(|answer| answer != "OK");
-            assert_eq!(answers, [replicas.to_string()], "{lines:?}");
+            // What is known of replicas, and what they have, is a little late.
+            wait_until(&format!("{lines:?} tells {replicas}"), LONG, || {
+                client.ok("MULTI");
+                lines.iter().for_each(|line| assert_eq!(client.ok(line).string(), "QUEUED"));
+                let mut answers = texts(&client.ok("EXEC"));
+                answers.retain(|answer| answer != "OK");
+                answers == [replicas.to_string()]
+            });
         }
     }
 }
