@@ -8,7 +8,7 @@ pub mod merge;
 pub mod record;
 
 use super::inspect::CROSS_SLOT;
-use super::request::{OWN_KEYS, waits_for_exec};
+use super::request::{OWN_KEYS, names_reserved, waits_for_exec};
 use super::session::Session;
 use crate::group::GroupShared;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
@@ -16,7 +16,6 @@ use crate::worker::Worker;
 use bytes::Bytes;
 use merge::Merge;
 use quorate_wire::command::{self, Carry, Command, Filter, Flags, Local, Rewrite, SLOTS, Scripting, Step};
-use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, each_command, encode};
 use std::sync::Arc;
 
@@ -81,7 +80,7 @@ fn reach(routes: &Routes, command: &Command, carry: Carry, args: Args) -> Reach 
         // Its sub-commands are none of the table's, so neither are their keys.
         return Reach::One(args.get(2).map_or(0, |key| routes.of(key)));
     }
-    if matches!(command.name, "sort" | "sort_ro") && reads_others(args) {
+    if matches!(command.name, "sort" | "sort_ro") && command::sort_options(args).patterns {
         return Reach::Refused(SORT_REACHES_OUT);
     }
     let (mut place, mut several) = (None, false);
@@ -118,15 +117,6 @@ fn keyless(command: &Command, carry: Carry) -> Reach {
         (_, Filter::RandomKey) => Reach::Every(Merge::Any),
         _ => Reach::One(0),
     }
-}
-
-/// Does `SORT` read keys that its arguments do not name?
-fn reads_others(args: Args) -> bool {
-    let words: Vec<&[u8]> = args.from(2).collect();
-    words.windows(2).any(|pair| {
-        let named = command::is_option(pair[0], "by") || command::is_option(pair[0], "get");
-        named && pair[1].contains(&b'*')
-    })
 }
 
 impl Worker {
@@ -231,9 +221,7 @@ impl Worker {
     /// Why some group would not take its part: then none is to have one.
     fn refusal(&self, s: &mut Session, asked: Asked, parts: &[(usize, Option<Bytes>)]) -> Option<String> {
         let Asked { command, args, .. } = asked;
-        let mut reserved = false;
-        command::keys(command, args, &mut |key| reserved |= key.starts_with(RESERVED_PREFIX));
-        if reserved {
+        if names_reserved(command, args) {
             return Some(OWN_KEYS.into());
         }
         parts.iter().find_map(|(at, _)| {
