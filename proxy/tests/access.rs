@@ -334,6 +334,16 @@ fn a_denied_command_is_answered_as_redis_does_and_does_nothing() {
         "SORT a1 BY nosort GET #",
         "SORT_RO a1 BY a*",
         "SORT a1 STORE r1",
+        // Servers read the words of SORT up to a zero byte.
+        "SORT a1 \"GET\\0\" q*",
+        "SORT a1 BY nosort \"get\\0x\" #",
+        "SORT a1 \"BY\\0\" q*",
+        "SORT_RO a1 \"by\\0nosort\" a*",
+        "SORT a1 \"BY\\0\" nosort",
+        "SORT a1 \"LIMIT\\0\" GET 1",
+        "SORT a1 LIMIT 0 1 \"GET\\0\" q*",
+        "SORT a1 \"STORE\\0\" r1",
+        "SORT a1 \"STORE\\0\" GET",
         "SUBSCRIBE ch1 x",
         "PSUBSCRIBE ch?",
         "SSUBSCRIBE x",
@@ -351,6 +361,7 @@ fn a_denied_command_is_answered_as_redis_does_and_does_nothing() {
         "AUTH half x",
         "SORT a1 BY q*",
         "SORT a1 GET q*",
+        "SORT a1 \"GET\\0\" q*",
         "GET z",
         "SET a 1",
         "MULTI",
@@ -407,8 +418,9 @@ fn users_log_in_with_their_passwords_and_no_other() {
     let all = op.line("ACL LIST").strings().join("\n") + &format!("{:?}", op.line("ACL GETUSER app"));
     assert!(!all.contains("30c952") && !all.contains("hush"), "{all}");
     assert!(cluster.proxy.metric("quorate_auth_failures_total") >= 6.0);
+    wait_until("it is told", LONG, || cluster.proxy.log().contains("a login failed"));
     let log = cluster.proxy.log();
-    assert!(log.contains("a login failed") && !log.contains("hush") && !log.contains("nobody"), "{log}");
+    assert!(!log.contains("hush") && !log.contains("nobody"), "{log}");
 }
 
 #[test]

@@ -156,6 +156,42 @@ fn a_deadline_goes_with_the_value_and_away_with_it() {
     cluster.assert_equal();
 }
 
+/// Nobody has looked at the source since its time was over; whoever moves it comes behind its end all the same.
+#[test]
+fn what_has_ended_is_not_moved() {
+    let cluster = Cluster::usual();
+    let mut client = cluster.client();
+    let soon = unix_ms() + 300;
+    let moves = ["RENAME", "RENAMENX", "COPY"];
+    for at in 0..40 {
+        client.ok(&format!("SET from{at} v PXAT {soon}"));
+        client.ok(&format!("SET longer{at} v PXAT {soon}"));
+        client.ok(&format!("PEXPIREAT longer{at} {}", soon + 300));
+    }
+    // The proxy looks at its clock once a turn.
+    wait_until("their time", LONG, || unix_ms() > soon + 1);
+    let lines: Vec<String> = (0..40)
+        .flat_map(|at| {
+            let word = moves[at % 3];
+            [format!("{word} from{at} to{at}"), format!("{word} longer{at} later{at}")]
+        })
+        .collect();
+    let text: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let answers = client.pipeline(&harness::lines(&text), lines.len());
+    for (at, pair) in answers.chunks(2).enumerate() {
+        match moves[at % 3] {
+            "COPY" => assert_eq!((pair[0].number(), pair[1].number()), (0, 1), "{at}"),
+            _ => {
+                assert_eq!(pair[0].string(), "ERR no such key", "{at}");
+                assert!(!pair[1].is_error(), "{at}: {:?}", pair[1]);
+            }
+        }
+    }
+    wait_until("what was moved ends too", LONG, || client.line("DBSIZE").number() == 0);
+    assert!(unix_ms() >= soon + 300, "not before its time");
+    cluster.assert_equal();
+}
+
 /// A hundred thousand keys end in the same moment: nobody who asks for something else waits for them.
 #[test]
 fn many_keys_end_at_once() {

@@ -5,6 +5,7 @@ mod harness;
 
 use harness::{Client, Cluster, Kind, LONG, Setup, Value, lines, wait_until};
 use quorate_wire::command::{SLOTS, slot};
+use sha1::{Digest, Sha1};
 use std::collections::BTreeSet;
 
 const GROUPS: usize = 3;
@@ -16,6 +17,10 @@ fn three() -> Cluster {
 
 fn home(key: &str) -> usize {
     usize::from(slot(key.as_bytes())) * GROUPS / usize::from(SLOTS)
+}
+
+fn digest(script: &str) -> String {
+    Sha1::digest(script).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// So many keys of one group.
@@ -116,6 +121,10 @@ fn mset_is_split_where_that_is_asked_for() {
     assert!(client.line(&format!("MSET {a} 9 {b} 9 __quorate:x 9")).string().starts_with("NOPERM"));
     assert_eq!(texts(&client.ok(&format!("MGET {a} {b}"))), ["1", "2"], "all or nothing was said at once");
     crosses(&mut client, &format!("MSETNX {a} 1 {b} 2"));
+    // The proxy's names are its own as keys only.
+    client.ok(&format!("MSET {b} __quorate:b {a} __quorate:{{g}}:pos {c} __quorate:"));
+    let values = texts(&client.ok(&format!("MGET {a} {b} {c}")));
+    assert_eq!(values, ["__quorate:{g}:pos", "__quorate:b", "__quorate:"]);
 }
 
 #[test]
@@ -280,22 +289,47 @@ fn what_every_group_answers_at_once_is_sent() {
 }
 
 #[test]
-fn a_script_is_known_to_all_groups_and_a_key_to_debug_is_its_groups() {
+fn a_script_is_known_to_all_groups() {
     let cluster = three();
     let mut client = cluster.client();
     let [a, b, c] = one_each();
     let script = "return redis.call('incr',KEYS[1])";
+    let digest = digest(script);
+    let unknown = |client: &mut Client| {
+        for key in [&a, &b, &c] {
+            let answer = client.line(&format!("EVALSHA {digest} 1 {key}"));
+            assert!(answer.string().starts_with("NOSCRIPT"), "{answer:?}");
+        }
+    };
+    unknown(&mut client);
     assert_eq!(client.call(&["EVAL", script, "1", &a]).number(), 1);
-    let digest = "5b7d3a9a1c1b7e0a";
-    assert!(client.line(&format!("EVALSHA {digest} 1 {b}")).string().starts_with("NOSCRIPT"));
-    let digest = client.call(&["SCRIPT", "LOAD", script]).string();
-    client.ok("SCRIPT FLUSH");
-    assert_eq!(client.call(&["EVAL", script, "1", &a]).number(), 2);
     assert_eq!(client.ok(&format!("EVALSHA {digest} 1 {b}")).number(), 1);
+    client.ok("SCRIPT FLUSH");
+    unknown(&mut client);
+    assert_eq!(client.call(&["SCRIPT", "LOAD", script]).string(), digest);
+    assert_eq!(client.ok(&format!("EVALSHA {digest} 1 {b}")).number(), 2);
     client.ok("MULTI");
     client.ok(&format!("EVALSHA {digest} 1 {c}"));
     assert!(client.line(&format!("WATCH {a}")).string().contains("WATCH inside MULTI"));
     assert_eq!(client.ok("EXEC").items[0].number(), 1);
+}
+
+#[test]
+fn a_key_to_debug_is_its_groups() {
+    let setup =
+        Setup { server_args: vec!["--enable-debug-command", "yes"], ..Setup::new(Kind::Redis, GROUPS) };
+    let cluster = Cluster::start(setup.groups(GROUPS));
+    let mut client = cluster.client();
+    for (key, encoding) in one_each().iter().zip(["int", "embstr", "listpack"]) {
+        match encoding {
+            "int" => client.ok(&format!("SET {key} 1")),
+            "embstr" => client.ok(&format!("SET {key} v")),
+            _ => client.ok(&format!("HSET {key} f v")),
+        };
+        let told = client.ok(&format!("DEBUG OBJECT {key}")).string();
+        assert!(told.contains(&format!("encoding:{encoding} ")), "{told}");
+    }
+    assert_eq!(client.line("DEBUG OBJECT nothing").string(), "ERR no such key");
 }
 
 #[test]
@@ -312,6 +346,77 @@ fn who_waits_for_replicas_waits_for_those_of_all_groups() {
     wait_until("it waits", LONG, || other.ok(&format!("CLIENT UNBLOCK {id}")).number() == 1);
     assert_eq!(client.read().expect("an answer").number(), 0);
     assert_eq!(client.ok("PING").string(), "PONG");
+}
+
+/// In a transaction nothing waits, and only its group is asked.
+#[test]
+fn who_waits_for_replicas_in_a_transaction_counts_those_of_its_group() {
+    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 3 * GROUPS).groups(GROUPS));
+    let mut client = cluster.client();
+    let [a, b, c] = one_each();
+    // One of the second group's three.
+    cluster.servers[3].kill();
+    wait_until("it is missed", LONG, || client.ok("WAIT 0 0").number() == 1);
+    for (key, replicas) in [(&a, 2), (&b, 1), (&c, 2)] {
+        for lines in
+            [[format!("SET {key} v"), "WAIT 1 0".into()], ["WAIT 1 0".into(), format!("SET {key} v")]]
+        {
+            // What is known of replicas, and what they have, is a little late.
+            wait_until(&format!("{lines:?} tells {replicas}"), LONG, || {
+                client.ok("MULTI");
+                lines.iter().for_each(|line| assert_eq!(client.ok(line).string(), "QUEUED"));
+                let mut answers = texts(&client.ok("EXEC"));
+                answers.retain(|answer| answer != "OK");
+                answers == [replicas.to_string()]
+            });
+        }
+    }
+}
+
+#[test]
+fn servers_of_all_groups_save_their_data() {
+    let cluster = Cluster::start(Setup::new(Kind::Redis, 2 * GROUPS).groups(GROUPS));
+    let mut direct: Vec<Client> = cluster.servers.iter().map(harness::Server::client).collect();
+    let mut saved = |times: &str| {
+        direct.iter_mut().all(|server| {
+            let told = server.ok("INFO persistence").string();
+            told.contains(&format!("rdb_saves:{times}\r\n")) && told.contains("rdb_bgsave_in_progress:0")
+        })
+    };
+    assert!(saved("0"), "nobody asked for it");
+    assert_eq!(cluster.client().ok("BGSAVE").string(), "Background saving started");
+    wait_until("all have saved", LONG, || saved("1"));
+}
+
+/// Where not every group can take its part, none gets one.
+#[test]
+fn what_is_for_every_group_is_refused_while_one_is_away() {
+    let mut cluster = three();
+    let mut client = cluster.client();
+    let [a, b, c] = one_each();
+    for key in [&a, &b, &c] {
+        client.ok(&format!("SET {key} v"));
+    }
+    let script = "return redis.call('incr',KEYS[1])";
+    let digest = digest(script);
+    cluster.servers[1].kill();
+    let group = |at: usize| {
+        let status: serde_json::Value = serde_json::from_str(&cluster.proxy.page("/status").1).expect("JSON");
+        status["groups"][at]["writable"] == true
+    };
+    wait_until("it is missed", LONG, || !group(1));
+    assert!(group(0) && group(2));
+    for line in ["FLUSHALL", "FLUSHDB ASYNC", &format!("SCRIPT LOAD \"{script}\"")] {
+        let answer = client.line(line).string();
+        assert!(answer.starts_with("NOTAPPLIED") && answer.contains("'g2'"), "{line}: {answer}");
+    }
+    assert_eq!(client.ok(&format!("GET {a}")).string(), "v");
+    assert_eq!(client.ok(&format!("GET {c}")).string(), "v");
+    assert!(client.line(&format!("EVALSHA {digest} 1 {a}")).string().starts_with("NOSCRIPT"));
+    client.ok("CONFIG SET slowlog-max-len 7");
+    cluster.servers[1].run();
+    wait_until("the group is back", LONG, || !client.line("FLUSHALL").is_error());
+    assert_eq!(client.ok("DBSIZE").number(), 0);
 }
 
 #[test]

@@ -3,18 +3,33 @@
 
 mod harness;
 
-use harness::{Cluster, Kind, LONG, Load, Setup, wait_until};
+use harness::{Cluster, Kind, LONG, Load, Proxy, Setup, wait_until};
 
 const IN_SYNC: &str = "ack = \"in-sync\"";
 
-fn set(cluster: &Cluster) -> Vec<String> {
-    let group = cluster.proxy.group();
+fn members(proxy: &Proxy) -> Vec<String> {
+    let group = proxy.group();
     let names = group["in_sync"].as_array().cloned().unwrap_or_default();
     names.iter().filter_map(|name| name.as_str().map(str::to_string)).collect()
 }
 
 fn wait_set(cluster: &Cluster, wanted: &[&str]) {
-    wait_until(&format!("the in-sync set is {wanted:?}"), LONG, || set(cluster) == wanted);
+    wait_members(&cluster.proxy, wanted);
+}
+
+fn wait_members(proxy: &Proxy, wanted: &[&str]) {
+    wait_until(&format!("the in-sync set is {wanted:?}"), LONG, || members(proxy) == wanted);
+}
+
+/// It is looked at often, and never serves.
+#[track_caller]
+fn does_not_begin(proxy: &Proxy, why: &str) {
+    let mut looks = 0;
+    wait_until("it was looked at often enough", LONG, || {
+        assert_ne!(proxy.page("/readyz").0, 200, "{why}");
+        looks += 1;
+        looks >= 200
+    });
 }
 
 fn one_of_two_is_lost(kind: Kind) {
@@ -76,12 +91,7 @@ fn who_left_the_set_does_not_begin_again_without_the_last_member() {
     cluster.servers[1].kill();
     cluster.servers[0].run();
     cluster.proxy.run();
-    let mut looks = 0;
-    wait_until("it was looked at often enough", LONG, || {
-        assert_ne!(cluster.proxy.page("/readyz").0, 200, "r1 does not know what was acknowledged");
-        looks += 1;
-        looks >= 200
-    });
+    does_not_begin(&cluster.proxy, "r1 does not know what was acknowledged");
     cluster.servers[1].run();
     cluster.proxy.wait_ready();
     assert_eq!(cluster.client().line("GET k").string(), "after");
@@ -108,14 +118,59 @@ fn without_the_record_everybody_is_needed() {
     cluster.proxy.kill();
     cluster.proxy.forget();
     cluster.proxy.run();
-    let mut looks = 0;
-    wait_until("it was looked at often enough", LONG, || {
-        assert_ne!(cluster.proxy.page("/readyz").0, 200, "nobody knows who was a member");
-        looks += 1;
-        looks >= 200
-    });
+    does_not_begin(&cluster.proxy, "nobody knows who was a member");
     cluster.servers[0].run();
     cluster.proxy.wait_ready();
     cluster.assert_equal();
     assert_eq!(cluster.client().line("GET k").string(), "after");
+}
+
+/// What an earlier owner recorded says nothing of the time of another one, whose members it does not know.
+#[test]
+fn a_record_of_an_earlier_owner_is_not_believed() {
+    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 2).group(IN_SYNC));
+    wait_set(&cluster, &["r1", "r2"]);
+    cluster.client().ok("SET k first");
+    cluster.proxy.kill();
+    // The second owner, with a record of its own, loses r1 and goes on.
+    let mut second = cluster.second_proxy();
+    second.wait_ready();
+    wait_members(&second, &["r1", "r2"]);
+    cluster.servers[0].pause();
+    wait_members(&second, &["r2"]);
+    second.client().ok("SET k second");
+    second.kill();
+    // By the first one's record r1 is a member, and it has not even restarted since.
+    cluster.servers[1].kill();
+    cluster.servers[0].resume();
+    cluster.proxy.run();
+    does_not_begin(&cluster.proxy, "r1 does not know what the second owner acknowledged");
+    cluster.servers[1].run();
+    cluster.proxy.wait_ready();
+    assert_eq!(cluster.client().line("GET k").string(), "second");
+    cluster.assert_equal();
+}
+
+/// A state folder that moves to another machine takes the record along.
+#[test]
+fn a_second_proxy_goes_on_with_the_first_ones_record() {
+    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 2).group(IN_SYNC));
+    wait_set(&cluster, &["r1", "r2"]);
+    cluster.servers[0].kill();
+    wait_set(&cluster, &["r2"]);
+    cluster.client().ok("SET k after");
+    cluster.proxy.kill();
+    let mut second = cluster.second_proxy();
+    does_not_begin(&second, "nobody knows who was a member");
+    second.kill();
+    second.inherit(&cluster.proxy);
+    second.run();
+    second.wait_ready();
+    wait_members(&second, &["r2"]);
+    assert_eq!(second.client().line("GET k").string(), "after");
+    cluster.servers[0].run();
+    wait_members(&second, &["r1", "r2"]);
+    second.client().ok("SET k last");
+    second.wait_in_sync();
+    harness::assert_equal(&cluster.servers);
 }

@@ -63,12 +63,12 @@ class Stand(Bare):
 
     def __init__(self, folder, quorate):
         folder.mkdir(parents=True)
-        self.port, *backends = free_ports(4)
+        self.port, *self.backends = free_ports(4)
         self.running = []
-        for backend in backends:
+        for backend in self.backends:
             self.serve(folder, backend)
         config = [f'[listen.main]\naddress = "127.0.0.1:{self.port}"\ngroup = "g"']
-        config += [f'[backend.r{at}]\nurl = "redis://127.0.0.1:{port}"' for at, port in enumerate(backends)]
+        config += [f'[backend.r{at}]\nurl = "redis://127.0.0.1:{port}"' for at, port in enumerate(self.backends)]
         config += [f'[group.g]\nreplicas = {[f"r{at}" for at in range(3)]}\n[state]\ndir = "state"']
         config += [f'[admin]\naddress = "127.0.0.1:{free_ports(1)[0]}"\n']
         (folder / "quorate.toml").write_text("\n".join(config).replace("'", '"'))

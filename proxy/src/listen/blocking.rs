@@ -2,7 +2,7 @@
 
 use super::burst::{Kind, Payload};
 use super::filter::Shape;
-use super::request::OWN_KEYS;
+use super::request::{OWN_KEYS, names_reserved};
 use super::scripting::MIXED;
 use super::session::Session;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
@@ -10,7 +10,6 @@ use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Access, Block, Cancel, Role};
 use quorate_wire::command::{self, Command, Flags, Waits};
-use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, Scanner, each_command, encode};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -57,14 +56,11 @@ impl Worker {
             group.shared.memory.count_refusal();
             return s.error(OUT_OF_MEMORY);
         }
-        let (mut reserved, mut buckets) = (false, Vec::new());
-        command::keys(command, args, &mut |key| {
-            reserved |= key.starts_with(RESERVED_PREFIX);
-            buckets.push(command::key_hash(key) as u16);
-        });
-        if reserved {
+        if names_reserved(command, args) {
             return s.error(OWN_KEYS);
         }
+        let mut buckets = Vec::new();
+        command::keys(command, args, &mut |key| buckets.push(command::key_hash(key) as u16));
         let class = command::op_class(command, args);
         let plan = match self.plan(s, command, class, args) {
             Ok(plan) => plan,
@@ -76,8 +72,8 @@ impl Worker {
         if leads && group.shared.is_mixed() {
             return s.error(MIXED);
         }
-        let (dialect, everything) = (s.dialect, buckets.is_empty());
-        let kind = Kind { access, plan, dialect, stamp: false, everything, grows, leads, apart: false };
+        let everything = buckets.is_empty();
+        let kind = Kind { everything, grows, leads, ..Kind::plain(access, plan, s.dialect) };
         let late = Later { kind, buckets, block: Arc::new(block) };
         let latest = if waits == Waits::Stream { command::latest(command, args) } else { Vec::new() };
         if !latest.is_empty() {

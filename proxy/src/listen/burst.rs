@@ -33,6 +33,22 @@ pub struct Kind {
     pub apart: bool,
 }
 
+impl Kind {
+    /// What asks for nothing special.
+    pub const fn plain(access: Access, plan: u16, dialect: u8) -> Self {
+        Self {
+            access,
+            plan,
+            dialect,
+            stamp: false,
+            everything: false,
+            grows: false,
+            leads: false,
+            apart: false,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Draft {
     session: u32,
@@ -180,16 +196,7 @@ pub enum Payload<'a> {
 mod tests {
     use super::*;
 
-    const WRITE: Kind = Kind {
-        access: Access::Write,
-        plan: 0,
-        dialect: 2,
-        stamp: false,
-        everything: false,
-        grows: false,
-        leads: false,
-        apart: false,
-    };
+    const WRITE: Kind = Kind::plain(Access::Write, 0, 2);
 
     #[test]
     fn commands_of_one_session_and_kind_share_a_burst() {

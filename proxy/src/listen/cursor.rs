@@ -7,13 +7,12 @@
 
 use super::burst::{Kind, Payload};
 use super::filter::{self, Shape, bulk, line};
-use super::request::OWN_KEYS;
+use super::request::{OWN_KEYS, names_reserved};
 use super::session::Session;
 use crate::worker::Worker;
 use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::{Access, Pin, Role};
 use quorate_wire::command::{self, Command, Filter};
-use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, encode};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -116,9 +115,7 @@ fn take_round(s: &mut Session, command: &Command, args: Args) -> (Round, Option<
 impl Worker {
     /// Orders a scan's next page from the replica that gave its cursor.
     pub(super) fn scan(&self, s: &mut Session, command: &'static Command, args: Args, raw: &[u8]) {
-        let mut reserved = false;
-        command::keys(command, args, &mut |key| reserved |= key.starts_with(RESERVED_PREFIX));
-        if reserved {
+        if names_reserved(command, args) {
             return s.error(OWN_KEYS);
         }
         let (round, at) = take_round(s, command, args);
@@ -144,17 +141,7 @@ impl Worker {
             }
         };
         let anew = if replica.is_some() { with(command, args, 0) } else { payload.clone() };
-        let (access, dialect) = (Access::Read, s.dialect);
-        let kind = Kind {
-            access,
-            plan,
-            dialect,
-            stamp: false,
-            everything: true,
-            grows: false,
-            leads: false,
-            apart: false,
-        };
+        let kind = Kind { everything: true, ..Kind::plain(Access::Read, plan, s.dialect) };
         self.counters.request(class);
         s.brief = s.port.group.inspection.slow.brief(command, args);
         let ticket = s.wait(self.now_us(), Shape::Page { keys: command.filter == Filter::Scan, round });

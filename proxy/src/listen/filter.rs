@@ -7,7 +7,7 @@ use super::pubsub::Hub;
 use crate::backend::link::EXECABORT;
 use bytes::{Bytes, BytesMut};
 use quorate_wire::command::{Filter, TimeLeft};
-use quorate_wire::resp::transaction::RESERVED_PREFIX;
+use quorate_wire::resp::transaction::is_reserved;
 use quorate_wire::resp::{Scanner, encode, expiry};
 
 /// What is done to a reply before the client reads it.
@@ -210,7 +210,7 @@ fn visible(mut rest: &[u8]) -> Option<Vec<&[u8]>> {
     let mut kept = Vec::new();
     for _ in 0..count {
         let (key, len) = bulk(rest)?;
-        if !key.starts_with(RESERVED_PREFIX) {
+        if !is_reserved(key) {
             kept.push(key);
         }
         rest = rest.get(len..)?;
@@ -249,7 +249,7 @@ fn random_key(reply: &Bytes, dialect: u8) -> Option<Bytes> {
         let len = Scanner::default().next(&reply[at..]).ok()??;
         let one = reply.slice(at..at + len);
         match bulk(&one) {
-            Some((key, _)) if key.starts_with(RESERVED_PREFIX) => {}
+            Some((key, _)) if is_reserved(key) => {}
             Some(_) => return Some(one),
             None => null = Some(one),
         }

@@ -17,7 +17,7 @@ use quorate_wire::command::{
     self, Carry, Command, CommandError, Filter, Flags, Local, Rewrite, Rewritten, Step, Waits,
 };
 use quorate_wire::resp::flush::flush;
-use quorate_wire::resp::transaction::RESERVED_PREFIX;
+use quorate_wire::resp::transaction::{RESERVED_PREFIX, is_reserved};
 use quorate_wire::resp::{Args, encode};
 use std::sync::atomic::Ordering;
 
@@ -264,7 +264,7 @@ impl Worker {
         let mut reserved = false;
         let mut keys = 0;
         command::keys(command, args, &mut |key| {
-            reserved |= key.starts_with(RESERVED_PREFIX);
+            reserved |= is_reserved(key);
             outbox.bucket(command::key_hash(key) as u16);
             keys += 1;
             if let Added::Deadline(at) = added {
@@ -367,16 +367,7 @@ impl Worker {
             Ok(plan) => plan,
             Err(message) => return s.error(&message),
         };
-        let kind = Kind {
-            access: Access::Read,
-            plan,
-            dialect: s.dialect,
-            stamp: false,
-            everything: true,
-            grows: false,
-            leads: false,
-            apart: false,
-        };
+        let kind = Kind { everything: true, ..Kind::plain(Access::Read, plan, s.dialect) };
         self.counters.request(class);
         s.brief = s.port.group.inspection.slow.brief(command, args);
         let ticket = s.wait(self.now_us(), shape);
@@ -434,6 +425,13 @@ pub(super) fn shape_of(s: &Session, filter: Filter, args: Args) -> Shape {
 /// A browser that was tricked into speaking to this port must not get a command through.
 fn is_web(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
+/// Is some key of this command the proxy's?
+pub(super) fn names_reserved(command: &Command, args: Args) -> bool {
+    let mut reserved = false;
+    command::keys(command, args, &mut |key| reserved |= is_reserved(key));
+    reserved
 }
 
 /// `SORT … BY` and `GET` read keys by pattern.

@@ -8,7 +8,9 @@ use super::cursor;
 use super::filter::{Exec, Facts, Part, RANDOM_TRIES, Shape};
 use super::inspect::InfoParts;
 use super::local;
-use super::request::{OWN_KEYS, SYNTAX, filtered_payload, reaches_reserved, shape_of, with_reserved_count};
+use super::request::{
+    OWN_KEYS, SYNTAX, filtered_payload, names_reserved, reaches_reserved, shape_of, with_reserved_count,
+};
 use super::scripting::{MIXED, Ready, prepare};
 use super::session::Session;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
@@ -20,7 +22,6 @@ use quorate_wire::command::{
     self, Carry, Command, Filter, Flags, Local, Rewrite, Rewritten, Scripting, Step, Waits,
 };
 use quorate_wire::resp::flush::flush;
-use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, each_command, encode};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -266,7 +267,7 @@ impl Worker {
     fn watch_keys(&self, s: &mut Session, command: &'static Command, args: Args) {
         let class = command::op_class(command, args);
         self.counters.request(class);
-        if args.from(1).any(|key| key.starts_with(RESERVED_PREFIX)) {
+        if names_reserved(command, args) {
             s.transaction.unbind();
             return s.error(OWN_KEYS);
         }
@@ -284,7 +285,7 @@ impl Worker {
         }
         let mark = Arc::new(Mark::default());
         s.transaction.watches.push(Watch { mark: mark.clone(), buckets: fresh.into() });
-        let kind = kind(Access::Read, plan, s.dialect);
+        let kind = Kind::plain(Access::Read, plan, s.dialect);
         let ticket = s.wait(self.now_us(), Shape::AsIs);
         let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         outbox.begin_as(s.number, ticket, kind, 1, Payload::Own(OK), Role::Watch(mark));
@@ -368,9 +369,7 @@ impl Worker {
             group.shared.memory.count_refusal();
             return Err(OUT_OF_MEMORY.into());
         }
-        let mut reserved = reaches_reserved(command, args);
-        command::keys(command, args, &mut |key| reserved |= key.starts_with(RESERVED_PREFIX));
-        if reserved {
+        if names_reserved(command, args) || reaches_reserved(command, args) {
             return Err(OWN_KEYS.into());
         }
         let class = match command.filter {
@@ -418,7 +417,7 @@ impl Worker {
         }
         let access = if draft.write_plans.is_empty() { Access::Read } else { Access::Write };
         let plan = self.plan_of(s, &queue, &draft, access);
-        let ticket = self.send(s, draft, Kind { plan, ..kind(access, plan, s.dialect) }, watches, exec);
+        let ticket = self.send(s, draft, Kind::plain(access, plan, s.dialect), watches, exec);
         if s.tracking.is_some() {
             for item in &queue.items {
                 each_command(&item.raw, |_, args| self.follow(s, item.command, args, ticket));
@@ -617,10 +616,6 @@ fn weight(filter: Filter) -> usize {
         Filter::DbSize => 2,
         _ => 1,
     }
-}
-
-fn kind(access: Access, plan: u16, dialect: u8) -> Kind {
-    Kind { access, plan, dialect, stamp: false, everything: false, grows: false, leads: false, apart: false }
 }
 
 /// Could this AUTH or HELLO make the client another user?

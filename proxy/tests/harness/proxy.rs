@@ -1,5 +1,6 @@
 //! The real proxy as a process, with its configuration, its log and its admin endpoint.
 
+use super::server::copy_folder;
 use super::{Client, Kind, LONG, Server, free_port, signal, wait_until};
 use serde_json::Value as Json;
 use std::fs;
@@ -227,6 +228,12 @@ impl Proxy {
     /// Loses the state folder.
     pub fn forget(&self) {
         fs::remove_dir_all(self.dir.path().join("state")).expect("the state folder is there");
+    }
+
+    /// Gets a copy of another one's state folder instead of its own.
+    pub fn inherit(&self, other: &Proxy) {
+        self.forget();
+        copy_folder(&other.dir.path().join("state"), &self.dir.path().join("state"));
     }
 
     /// A client of the proxy.

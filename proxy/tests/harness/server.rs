@@ -182,11 +182,12 @@ impl Server {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+/// Copies a folder with all that is in it.
+pub(super) fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("it can be made");
     for entry in std::fs::read_dir(from).expect("a folder").flatten() {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
-            std::fs::create_dir_all(&target).expect("it can be made");
             copy_folder(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), target).expect("it can be copied");

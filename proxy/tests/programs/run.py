@@ -3,17 +3,20 @@
 
 Usage: run.py [--quorate PATH] [--cache DIR] [--only NAME,NAME]
 
-redis-benchmark, redis-cli, ioredis, node-redis, redlock, rate-limiter-flexible and RQ. The libraries come from npm
-and PyPI; nothing of them is kept here. Each program prints what it saw, and that must be the same on both. Exit
-code 0: it is; 1: something differs; 2: it could not be tried. Takes less than a minute when the libraries are there.
+redis-benchmark, redis-cli, ioredis, node-redis, redlock, rate-limiter-flexible, connect-redis, RQ and Celery. The
+libraries come from npm and PyPI; nothing of them is kept here. Each program prints what it saw, and that must be the
+same on both; afterwards the servers behind the proxy must hold the same. Exit code 0: so it is; 1: something differs;
+2: it could not be tried. Takes a minute when the libraries are there.
 """
 
 import argparse
 import concurrent.futures
+import contextlib
 import difflib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +28,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(HERE.parent))
 from stand import Bare, Stand  # noqa: E402
 
-TOOLS = ["rq==3.0.0", "redis==8.1.0"]
+TOOLS = ["celery==5.7.0", "kombu==5.7.0", "rq==3.0.0", "redis==8.1.0"]
 DEADLINE = 60
 
 
@@ -46,14 +49,18 @@ def prepare(cache):
 
 
 def run(args, given=None, env=None):
-    """What a program prints; an ending that is no success is shown too."""
-    env = {**os.environ, **(env or {})}
+    """What a program prints; an ending that is no success is shown too. What it started ends with it."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = subprocess.Popen(args, env={**os.environ, **(env or {})}, start_new_session=True, **pipes)
     try:
-        done = subprocess.run(args, input=given, env=env, capture_output=True, text=True, timeout=DEADLINE)
+        out, err = started.communicate(given, timeout=DEADLINE)
     except subprocess.TimeoutExpired:
         return f"not done after {DEADLINE} s\n"
-    failed = f"exit code {done.returncode}\n{done.stderr[-2000:]}" if done.returncode else ""
-    return done.stdout + failed
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+    return out + (f"exit code {started.returncode}\n{err[-2000:]}" if started.returncode else "")
 
 
 def cli(port, *args, given=None):
@@ -93,6 +100,9 @@ def programs(cache, python):
     def script(name):
         return lambda port: run(["node", str(HERE / f"try_{name}.js"), str(port)], env={"NODE_PATH": str(cache / "node_modules")})
 
+    def module(name):
+        return lambda port: run([python, "-W", "ignore", str(HERE / f"try_{name}.py"), str(port)], env={"PYTHONDONTWRITEBYTECODE": "1"})
+
     return {
         "redis-benchmark": lambda port: benchmark(port, 1),
         "redis-benchmark -P 16": lambda port: benchmark(port, 16),
@@ -101,8 +111,18 @@ def programs(cache, python):
         "ioredis": script("ioredis"),
         "node-redis": script("node_redis"),
         "redlock and rate-limiter-flexible": script("tools"),
-        "rq": lambda port: run([python, "-W", "ignore", str(HERE / "try_rq.py"), str(port)], env={"PYTHONDONTWRITEBYTECODE": "1"}),
+        "connect-redis": script("sessions"),
+        "rq": module("rq"),
+        "celery": module("celery"),
     }
+
+
+def problems(expected, got, differences):
+    """What is wrong with what a program printed at the bare server and at the proxy, and left behind."""
+    if not expected.strip() or "exit code" in expected or "not done" in expected:
+        return ["it failed at the bare server:", *expected.splitlines()]
+    lines = difflib.unified_diff(expected.splitlines(), got.splitlines(), "bare", "proxy", lineterm="")
+    return [*lines, *differences.splitlines()]
 
 
 def main():
@@ -113,7 +133,8 @@ def main():
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
     cache = args.cache.resolve()
-    chosen = programs(cache, prepare(cache))
+    python = prepare(cache)
+    chosen = programs(cache, python)
     chosen = {name: one for name, one in chosen.items() if any(part in name for part in args.only.split(","))}
     stands, wrong = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -123,12 +144,11 @@ def main():
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
                 for name, program in chosen.items():
                     expected, got = pool.map(program, [stand.port for stand in stands])
-                    ended = expected.strip() and "exit code" not in expected and "not done" not in expected
-                    wrong += [] if ended and expected == got else [name]
-                    print(f"{name}: {'as at a bare server' if name not in wrong else 'DIFFERENT, or failed at both'}", flush=True)
-                    if name in wrong:
-                        lines = difflib.unified_diff(expected.splitlines(), got.splitlines(), "bare", "proxy", lineterm="")
-                        print("\n".join(f"  {line}" for line in lines) if expected != got else expected)
+                    same = run([python, str(HERE / "same.py"), *map(str, stands[1].backends)])
+                    found = problems(expected, got, same)
+                    wrong += [name] if found else []
+                    print(f"{name}: {'DIFFERENT' if found else 'as at a bare server'}", flush=True)
+                    print("".join(f"  {line}\n" for line in found), end="", flush=True)
         finally:
             for stand in stands:
                 stand.stop()

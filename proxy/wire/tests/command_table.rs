@@ -5,7 +5,7 @@ mod command_support;
 use command_support::{Reply, Server, Words};
 use quorate_core::plan::OpClass;
 use quorate_wire::command::{
-    self, Carry, Command, CommandError, Flags, Local, Refusal, Rewrite, Scripting, Waits,
+    self, Carry, Command, CommandError, Flags, Local, Refusal, Rewrite, Scripting, SortOptions, Waits,
 };
 
 const TABLE: &str = include_str!("../src/command/table.tsv");
@@ -105,6 +105,25 @@ fn the_random_and_the_imprecise_run_on_one_replica_first() {
     }
     for name in ["function|load", "function|restore", "function|delete", "function|flush"] {
         assert_eq!(by_name(name).carry, Carry::Deterministic);
+    }
+}
+
+#[test]
+fn the_options_of_sort_are_read_as_servers_read_them() {
+    let cases: &[(&str, Option<usize>, bool, Option<&str>)] = &[
+        ("SORT k", None, false, None),
+        ("SORT k BY nosort LIMIT 0 1 DESC", None, false, None),
+        ("SORT k GET #", None, false, Some("GET")),
+        ("SORT k get w_* by v_*", None, true, Some("GET")),
+        ("SORT k BY w_* GET # STORE d", Some(7), true, Some("BY")),
+        ("SORT k STORE GET STORE e", Some(5), false, None),
+        ("SORT k LIMIT BY w_* STORE d", Some(6), false, None),
+        ("SORT k GET", None, false, None),
+        ("SORT k BY STORE", None, false, None),
+    ];
+    for (text, store, patterns, reads_every_key) in cases {
+        let expected = SortOptions { store: *store, patterns: *patterns, reads_every_key: *reads_every_key };
+        Words::of(text).with(|args| assert_eq!(command::sort_options(args), expected, "{text}"));
     }
 }
 

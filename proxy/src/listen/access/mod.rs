@@ -17,7 +17,7 @@ use account::{Account, DEFAULT};
 use gate::{Denial, Gate, Shed};
 use log::Entry;
 use quorate_wire::access::Denied;
-use quorate_wire::command::{Carry, Command, Flags, Step};
+use quorate_wire::command::{Carry, Command, Flags, Step, sort_options};
 use quorate_wire::resp::Args;
 use rate::Bucket;
 use std::sync::Arc;
@@ -200,17 +200,5 @@ fn sort_option(command: &Command, args: Args) -> Option<&'static str> {
     if !matches!(command.name, "sort" | "sort_ro") {
         return None;
     }
-    let is = quorate_wire::command::is_option;
-    let mut at = 2;
-    while let (Some(arg), Some(value)) = (args.get(at), args.get(at + 1)) {
-        at += match arg {
-            _ if is(arg, "limit") => 3,
-            _ if is(arg, "store") => 2,
-            _ if is(arg, "get") => return Some("GET"),
-            _ if is(arg, "by") && value.contains(&b'*') => return Some("BY"),
-            _ if is(arg, "by") => 2,
-            _ => 1,
-        };
-    }
-    None
+    sort_options(args).reads_every_key
 }

@@ -55,7 +55,8 @@ impl Merge {
         Some(out.freeze())
     }
 
-    fn writes(&self) -> bool {
+    /// May something be changed?
+    pub fn writes(&self) -> bool {
         matches!(self, Merge::Sum { writes: true } | Merge::Status)
     }
 

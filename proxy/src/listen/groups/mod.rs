@@ -8,15 +8,16 @@ pub mod merge;
 pub mod record;
 
 use super::inspect::CROSS_SLOT;
-use super::request::{OWN_KEYS, waits_for_exec};
+use super::request::{OWN_KEYS, names_reserved, waits_for_exec};
 use super::session::Session;
+use crate::group::GroupShared;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::Worker;
 use bytes::Bytes;
 use merge::Merge;
 use quorate_wire::command::{self, Carry, Command, Filter, Flags, Local, Rewrite, SLOTS, Scripting, Step};
-use quorate_wire::resp::transaction::RESERVED_PREFIX;
 use quorate_wire::resp::{Args, each_command, encode};
+use std::sync::Arc;
 
 const NOT_IN_MULTI: &str =
     "ERR this command concerns every group of the listener, and a transaction belongs to one of them";
@@ -80,7 +81,7 @@ fn reach(routes: &Routes, command: &Command, carry: Carry, args: Args) -> Reach 
         // Its sub-commands are none of the table's, so neither are their keys.
         return Reach::One(args.get(2).map_or(0, |key| routes.of(key)));
     }
-    if matches!(command.name, "sort" | "sort_ro") && reads_others(args) {
+    if matches!(command.name, "sort" | "sort_ro") && command::sort_options(args).patterns {
         return Reach::Refused(SORT_REACHES_OUT);
     }
     let (mut place, mut several) = (None, false);
@@ -117,15 +118,6 @@ fn keyless(command: &Command, carry: Carry) -> Reach {
         (_, Filter::RandomKey) => Reach::Every(Merge::Any),
         _ => Reach::One(0),
     }
-}
-
-/// Does `SORT` read keys that its arguments do not name?
-fn reads_others(args: Args) -> bool {
-    let words: Vec<&[u8]> = args.from(2).collect();
-    words.windows(2).any(|pair| {
-        let named = command::is_option(pair[0], "by") || command::is_option(pair[0], "get");
-        named && pair[1].contains(&b'*')
-    })
 }
 
 impl Worker {
@@ -167,6 +159,14 @@ impl Worker {
                 false
             }
             Reach::Every(merge) => {
+                // What concerns the proxy itself may be set at any time.
+                if merge.writes()
+                    && carry.local().is_none()
+                    && let Some(why) = away(&port.groups)
+                {
+                    s.error(&why);
+                    return false;
+                }
                 let parts = (0..port.groups.len()).map(|at| (at, None)).collect();
                 self.spread_or_refuse(s, asked, parts, merge);
                 false
@@ -222,9 +222,7 @@ impl Worker {
     /// Why some group would not take its part: then none is to have one.
     fn refusal(&self, s: &mut Session, asked: Asked, parts: &[(usize, Option<Bytes>)]) -> Option<String> {
         let Asked { command, args, .. } = asked;
-        let mut reserved = false;
-        command::keys(command, args, &mut |key| reserved |= key.starts_with(RESERVED_PREFIX));
-        if reserved {
+        if names_reserved(command, args) {
             return Some(OWN_KEYS.into());
         }
         parts.iter().find_map(|(at, _)| {
@@ -273,6 +271,13 @@ impl Worker {
         }
         s.end_parts(groups, merge);
     }
+}
+
+/// Why nobody is to begin with what every group shall do: one of them could not, and what some did stays done.
+fn away(groups: &[Arc<GroupShared>]) -> Option<String> {
+    let group = groups.iter().find(|group| !group.health.load().writable)?;
+    let what = "this command concerns every group of the listener; nothing was changed, safe to retry";
+    Some(format!("NOTAPPLIED group '{}' cannot be written now, and {what}", group.name))
 }
 
 /// Each group's share of the keys, with what stands behind them.

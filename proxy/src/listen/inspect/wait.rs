@@ -54,17 +54,7 @@ impl Worker {
             Err(message) => return s.error(&message),
         };
         self.counters.request(OpClass::Blocking);
-        let (access, dialect) = (Access::Read, s.dialect);
-        let kind = Kind {
-            access,
-            plan,
-            dialect,
-            stamp: false,
-            everything: false,
-            grows: false,
-            leads: false,
-            apart: false,
-        };
+        let kind = Kind::plain(Access::Read, plan, s.dialect);
         let ticket = s.wait(self.now_us(), Shape::AsIs);
         s.park(ticket);
         let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();

@@ -149,17 +149,8 @@ impl Worker {
         };
         let mut payload = BytesMut::new();
         command::rewrite(kind, args, self.unix_ms()).encode(args, &mut payload);
-        let kind = burst::Kind {
-            access: Access::Write,
-            plan,
-            dialect: s.dialect,
-            stamp: false,
-            // It touches no key, so no read waits for it.
-            everything: false,
-            grows: false,
-            leads: false,
-            apart: false,
-        };
+        // It touches no key, so no read waits for it.
+        let kind = burst::Kind::plain(Access::Write, plan, s.dialect);
         self.counters.request(class);
         s.port.group.hub.published.fetch_add(1, Relaxed);
         let sharded = command.name == "spublish";

@@ -61,12 +61,12 @@ pub fn may_be_keyspace(kind: Kind, name: &[u8]) -> bool {
 
 /// Does an event of the servers speak of a key of ours?
 pub fn tells_reserved(channel: &[u8], message: &[u8]) -> bool {
-    use quorate_wire::resp::transaction::RESERVED_PREFIX;
+    use quorate_wire::resp::transaction::is_reserved;
     let key = match channel.strip_prefix(KEYSPACE[0]) {
         Some(key) => key,
         None => message,
     };
-    key.starts_with(RESERVED_PREFIX)
+    is_reserved(key)
 }
 
 #[cfg(test)]

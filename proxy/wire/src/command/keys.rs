@@ -218,30 +218,43 @@ pub(super) fn geo_stores(from: usize, args: Args, each: &mut impl FnMut(usize)) 
 }
 
 /// What the options of SORT reach for beyond its first key.
-#[derive(Default)]
-pub(super) struct SortOptions {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SortOptions {
     /// Index of the key that is stored to.
-    pub(super) store: Option<usize>,
-    /// Are there patterns that name other keys?
-    pub(super) patterns: bool,
+    pub store: Option<usize>,
+    /// Are there patterns that name other keys? `BY nosort` and `GET #` name none.
+    pub patterns: bool,
+    /// The first option for which a user must be allowed to read every key: `BY` with a pattern, or any `GET`.
+    pub reads_every_key: Option<&'static str>,
 }
 
-pub(super) fn sort_options(args: Args) -> SortOptions {
+/// Reads the options of SORT as servers do. Those that a server refuses may be read in any way.
+pub fn sort_options(args: Args) -> SortOptions {
     let mut options = SortOptions::default();
     let mut at = 2;
     while let Some(arg) = args.get(at) {
         let value = args.get(at + 1);
-        if is(arg, "LIMIT") {
-            at += 2;
-        } else if is(arg, "BY") || is(arg, "GET") {
-            // `BY nosort` and `GET #` name no other key.
-            options.patterns |= value.is_some_and(|pattern| pattern.contains(&b'*'));
-            at += 1;
-        } else if is(arg, "STORE") && value.is_some() {
-            options.store = Some(at + 1);
-            at += 1;
-        }
-        at += 1;
+        let pattern = value.is_some_and(|value| value.contains(&b'*'));
+        let mut reads = None;
+        at += match arg {
+            _ if is(arg, "LIMIT") => 3,
+            _ if is(arg, "STORE") => {
+                options.store = value.map(|_| at + 1).or(options.store);
+                2
+            }
+            _ if is(arg, "BY") => {
+                reads = Some("BY").filter(|_| pattern);
+                options.patterns |= pattern;
+                2
+            }
+            _ if is(arg, "GET") => {
+                reads = Some("GET").filter(|_| value.is_some());
+                options.patterns |= pattern;
+                2
+            }
+            _ => 1,
+        };
+        options.reads_every_key = options.reads_every_key.or(reads);
     }
     options
 }

@@ -21,13 +21,14 @@ pub use classify::{classify, op_class};
 pub use error::CommandError;
 pub use flags::{Flags, Servers};
 pub use frees::frees;
-pub use keys::{GroupReadShape, KeySpec, Movable, first_key, group_read, key_positions, keys};
+pub use keys::{
+    GroupReadShape, KeySpec, Movable, SortOptions, first_key, group_read, key_positions, keys, sort_options,
+};
 pub(crate) use rewrite::published;
 pub use rewrite::{Publication, Rewritten, publications, rewrite};
 pub use slot::{SLOTS, key_hash, slot};
 pub use stamp::StreamStamp;
 pub use table::all;
-pub use token::is as is_option;
 pub use wait::{at_once, block, last_id, latest};
 
 use crate::resp::Args;

@@ -50,6 +50,12 @@ pub struct Reserved {
 /// What all reserved keys begin with.
 pub const RESERVED_PREFIX: &[u8] = b"__quorate:";
 
+/// Does this key belong to the proxy?
+#[inline]
+pub fn is_reserved(key: &[u8]) -> bool {
+    key.starts_with(RESERVED_PREFIX)
+}
+
 impl Reserved {
     /// The keys of a group.
     pub fn new(group: &str) -> Self {

@@ -34,6 +34,14 @@ impl World {
         self.step(Event::Submit(Submission { bursts, cancels: vec![] }));
     }
 
+    /// `b` gets the deadline of `a`, and `a` is no more.
+    fn rename_a_to_b(&mut self) {
+        let like = Timed { key: b"b"[..].into(), ends: Ends::Like(b"a"[..].into()) };
+        let buckets = Buckets::new(Arc::from([u16::from(b'a'), u16::from(b'b')]), 0..2);
+        let renamed = Burst { timed: vec![like], buckets, ..self.named(2, Access::Write, "a", &[]) };
+        self.submit_all(vec![renamed]);
+    }
+
     /// A write that gives `key` these deadlines, applied by everybody.
     fn give(&mut self, key: &str, timed: &[u64]) {
         let burst = self.named(1, Access::Write, key, timed);
@@ -218,4 +226,37 @@ fn a_key_that_gets_the_deadline_of_another_ends_with_it() {
     world.submit_all(vec![without]);
     (0..3).for_each(|replica| world.apply(replica, &["+OK"]));
     assert_eq!(world.group.health().timed_keys, 0, "what has no deadline gives none: {:?}", world.texts());
+}
+
+/// `a` becomes `b` behind the check of `a`: no bound of `a` is known any more, and `b` may have a deadline all the same.
+#[test]
+fn a_key_that_is_renamed_behind_its_check_still_ends() {
+    let mut world = World::serving(3);
+    world.give("a", &[100]);
+    world.now.unix_ms = 101;
+    world.rename_a_to_b();
+    assert_eq!(world.sent(), to_all(3, "3=check a@100;a;"), "the check first");
+    (0..3).for_each(|replica| world.apply(replica, &["300", "+OK"]));
+    let asked = world.texts();
+    assert!(asked.iter().any(|text| text.starts_with("4=check") && text.contains('b')), "{asked:?}");
+    (0..3).for_each(|replica| world.apply(replica, &["300"]));
+    world.fx.clear();
+    world.at(300);
+    let checks = world.texts().concat();
+    assert!(checks.contains("@300") && checks.contains('b'), "{checks}");
+}
+
+/// The source has ended: what follows it finds nothing, and the target is nobody's to end.
+#[test]
+fn a_key_whose_source_ended_just_before_is_forgotten() {
+    let mut world = World::serving(3);
+    world.give("a", &[100]);
+    world.now.unix_ms = 101;
+    world.rename_a_to_b();
+    assert_eq!(world.sent(), to_all(3, "3=check a@100;a;"));
+    (0..3).for_each(|replica| world.apply(replica, &["-", "-ERR no such key"]));
+    assert_eq!(world.answers(), ["1/2 -ERR no such key"]);
+    (0..3).for_each(|replica| world.apply(replica, &["-"]));
+    world.at(400);
+    assert_eq!(world.group.health().timed_keys, 0, "{:?}", world.texts());
 }
