@@ -13,13 +13,20 @@ import argparse
 import concurrent.futures
 import contextlib
 import difflib
+import fcntl
 import os
 import pathlib
+import pty
+import re
+import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
+import time
 import venv
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -28,7 +35,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(HERE.parent))
 from stand import Bare, Stand  # noqa: E402
 
-TOOLS = ["celery==5.7.0", "kombu==5.7.0", "rq==3.0.0", "redis==8.1.0"]
+# kombu uses packaging without saying so.
+TOOLS = ["celery==5.7.0", "kombu==5.7.0", "packaging==26.3", "rq==3.0.0", "redis==8.1.0"]
 DEADLINE = 60
 
 
@@ -88,6 +96,41 @@ def commands(port):
     return cli(port, given="\n".join(lines)) + cli(port, "-3", given="HGETALL h\nZSCORE z a\nGET nothing\n")
 
 
+def typed(port):
+    """A person at redis-cli: prompts, hints and answers as a terminal shows them."""
+    lines = ["PING", "SET k v", "get k", "MULTI", "INCR n", "EXEC", "HGETALL none", "select 0"]
+    lines += ["NOSUCH x", "3 INCR n", "RPUSH l a b", "LRANGE l 0 -1", "BLPOP none 0.1", "CONFIG GET maxmemory-policy", "quit"]
+    cli(port, "FLUSHALL")
+    place, screen = pty.openpty()
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    args = ["redis-cli", "-p", str(port)]
+    env = {**os.environ, "TERM": "xterm", "HOME": "/nonexistent"}
+    person = subprocess.Popen(args, stdin=screen, stdout=screen, stderr=screen, env=env, start_new_session=True)
+    os.close(screen)
+    seen, deadline = b"", time.monotonic() + DEADLINE
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, place)
+        stack.callback(person.wait)
+        stack.callback(person.kill)
+        for line in lines:
+            seen += until_prompt(place, deadline)
+            os.write(place, line.encode() + b"\r")
+        person.wait(timeout=DEADLINE)
+    # Ports are not equally long, so neither are the ways of the cursor.
+    return re.sub(r"\x1b\[\d+C", "", seen.decode(errors="replace")).replace(f":{port}", ":PORT").replace("\r", "")
+
+
+def until_prompt(place, deadline):
+    """What a terminal shows up to the next prompt."""
+    seen = b""
+    while not seen.endswith(b"> "):
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([place], [], [], left)[0]:
+            raise TimeoutError(f"no prompt after {seen[-500:]!r}")
+        seen += os.read(place, 4096)
+    return seen
+
+
 def mass(port):
     """Mass insertion by redis-cli --pipe."""
     cli(port, "FLUSHALL")
@@ -107,6 +150,7 @@ def programs(cache, python):
         "redis-benchmark": lambda port: benchmark(port, 1),
         "redis-benchmark -P 16": lambda port: benchmark(port, 16),
         "redis-cli": commands,
+        "redis-cli at a terminal": typed,
         "redis-cli --pipe": mass,
         "ioredis": script("ioredis"),
         "node-redis": script("node_redis"),
