@@ -28,10 +28,11 @@ impl Usage {
 
     /// What was spent since `earlier`.
     pub fn since(self, earlier: Usage) -> Usage {
-        Usage {
-            on_cpu: self.on_cpu.saturating_sub(earlier.on_cpu),
-            user_and_system: self.user_and_system.saturating_sub(earlier.user_and_system),
-        }
+        let user_and_system = self.user_and_system.saturating_sub(earlier.user_and_system);
+        let on_cpu = self.on_cpu.saturating_sub(earlier.on_cpu);
+        // A thread that ended took its nanoseconds along; the process as a whole still has its ticks.
+        let on_cpu = if on_cpu < user_and_system / 2 { user_and_system } else { on_cpu };
+        Usage { on_cpu, user_and_system }
     }
 }
 
