@@ -153,6 +153,7 @@ impl GroupShared {
             false => ("NOTAPPLIED", "nothing was changed, safe to retry"),
         };
         let reason = match cause {
+            Cause::Backend(error) if unknown => String::from_utf8_lossy(error).into_owned(),
             Cause::Backend(error) => return String::from_utf8_lossy(error).into_owned(),
             Cause::Deadline { reachable, plan, waited_ms } => {
                 let rule = self.rule(*plan);

@@ -72,3 +72,11 @@ fn a_storm_breaks_no_promise() {
     let (_, broken, _) = run(300_001, 60, |seed| Profile::Storm.options(seed));
     assert_kept(&broken);
 }
+
+#[test]
+fn what_one_replica_did_first_is_not_said_to_be_refused() {
+    for (profile, seed) in [(Profile::Usual, 470), (Profile::Single, 328), (Profile::InSync, 245)] {
+        let outcome = World::run(seed, &profile.options(seed));
+        assert!(!outcome.is_broken(), "{outcome}");
+    }
+}

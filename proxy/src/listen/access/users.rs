@@ -186,6 +186,13 @@ impl Users {
             };
             next.push((roll, settled(admitted(listener, &configured), &roll.accounts())));
         }
+        let stays = |account: &Account| {
+            next.iter().any(|(_, accounts)| accounts.iter().any(|one| one.name == account.name))
+        };
+        // Whoever is made under such a name later is somebody else.
+        for roll in &self.rolls {
+            roll.accounts().iter().filter(|account| !stays(account)).for_each(|account| account.end());
+        }
         for (roll, accounts) in next {
             tell(roll, &accounts);
             roll.put(accounts);

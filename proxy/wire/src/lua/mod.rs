@@ -13,6 +13,9 @@ const MOST_TEXT: usize = 256 << 10;
 /// More parentheses and brackets than this, one inside the other, are not followed; Lua takes 200.
 const MOST_DEPTH: usize = 200;
 
+/// Longer reasons are cut, in characters.
+const MOST_WORDS: usize = 120;
+
 /// Reads whose reply depends on the data alone: not on the order in which a server keeps what has none, on its clock,
 /// or on how it stores a value.
 const READS: &[&str] = &[
@@ -85,6 +88,7 @@ const BACK_DOORS: &[&str] = &[
     "debug",
     "dofile",
     "gcinfo",
+    "getmetatable",
     "getfenv",
     "io",
     "load",
@@ -137,11 +141,16 @@ pub fn does_the_same(text: &[u8]) -> Result<(), String> {
         let fields = at > 0 && matches!(all[at - 1].0, Token::Sign(b'.' | b':'));
         match all[at].0 {
             Token::Name(name) if !fields => {
-                look(name, at, &all).map_err(|why| format!("line {}: {why}", all[at].1))
+                look(name, at, &all).map_err(|why| format!("line {}: {}", all[at].1, brief(&why)))
             }
             _ => Ok(()),
         }
     })
+}
+
+/// What a client sent may be long, and no log wants it whole.
+fn brief(why: &str) -> String {
+    why.chars().take(MOST_WORDS).collect()
 }
 
 /// Looks at one name that is no field of something.

@@ -342,8 +342,11 @@ impl Group {
         for held in &mut self.held {
             held.hold.seq = held.hold.seq.min(head - 1);
         }
+        // What a trial did stays on its leader until that is mended, and a new owner may find nobody else to ask.
+        let ran_somewhere = open.led.is_some();
         let answer = |w: &Waiting| {
-            let reply = Reply::Refused(Cause::Backend(error.clone()));
+            let cause = Cause::Backend(error.clone());
+            let reply = if ran_somewhere { Reply::Unknown(cause) } else { Reply::Refused(cause) };
             Answer { session: w.session, ticket: w.ticket, commands: w.commands, reply }
         };
         // What needs no memory is not refused for the sake of what does: it gets a try of its own.

@@ -3,7 +3,7 @@
 
 use super::super::effects::{Answer, Cause, Reply};
 use super::super::pending::{Burst, refused};
-use super::super::replica::Replica;
+use super::super::replica::{Disk, Replica};
 use super::super::watch::{Await, Role};
 use super::super::{Cancel, Effects, Now};
 use super::{Group, Unrouted};
@@ -46,7 +46,7 @@ impl Group {
             let count = self.holders(&waits);
             if count >= waits.what.replicas || waits.what.until_us.is_some_and(|until| until <= now.us) {
                 fx.answers.push(waits.told(count));
-            } else if let Some(refusal) = self.no_disk().filter(|_| waits.what.on_disk) {
+            } else if let Some(refusal) = self.no_disk(now).filter(|_| waits.what.on_disk) {
                 fx.answers.push(waits.answer([b"-", &refusal[..], b"\r\n"].concat().into()));
             } else {
                 self.awaiting.push(waits);
@@ -55,11 +55,12 @@ impl Group {
         self.ask_disks(now, fx);
     }
 
-    /// Why no replica has anything on its disk, if none ever will.
-    fn no_disk(&self) -> Option<Bytes> {
-        let mut refusals = self.replicas.iter().filter(|replica| replica.on_log()).map(|r| &r.disk.refusal);
-        let first = refusals.next()?.clone();
-        (!first.is_empty() && refusals.all(|refusal| !refusal.is_empty())).then_some(first)
+    /// Why no replica has anything on its disk, if all have said so lately. Later they are asked again.
+    fn no_disk(&self, now: Now) -> Option<Bytes> {
+        let mut disks = self.replicas.iter().filter(|replica| replica.on_log()).map(|replica| &replica.disk);
+        let refuses = |disk: &Disk| !disk.refusal.is_empty() && disk.again_us > now.us;
+        let first = disks.next().filter(|disk| refuses(disk))?.refusal.clone();
+        disks.all(refuses).then_some(first)
     }
 
     /// Has those replicas asked that applied what somebody wants on their disks.

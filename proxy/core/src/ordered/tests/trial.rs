@@ -144,7 +144,11 @@ fn effects_that_nobody_takes_are_undone_on_the_leader() {
     for replica in [1, 2, 0] {
         world.step(Event::Refused { replica, error: Bytes::from_static(b"OOM") });
     }
-    assert_eq!(world.answers(), ["1/1 refused"]);
+    assert_eq!(
+        world.answers(),
+        ["1/1 unknown"],
+        "a new owner may find it on the leader, and nobody else to ask"
+    );
     assert_eq!(state(&world, 0), ReplicaState::Mending);
     assert_eq!(world.sent(), [(2, "read fetch pop".into())]);
 }

@@ -107,6 +107,12 @@ fn where_nothing_is_kept_on_disk_nobody_waits_for_it() {
     assert!(world.answers().is_empty(), "the third may have one");
     synced(&mut world, 2, Err("ERR no file"));
     assert_eq!(world.answers(), ["1/2 -ERR no file\r\n"]);
+    world.syncs();
+    world.wait(1_100);
+    let again = awaits_what(&world, 1, 3, Await { replicas: 1, on_disk: true, until_us: None });
+    submit(&mut world, vec![again]);
+    assert!(world.answers().is_empty(), "that may have changed");
+    assert_eq!(world.syncs().len(), 3);
 }
 
 #[test]
