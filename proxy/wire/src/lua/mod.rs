@@ -9,7 +9,7 @@ use crate::resp::transaction::RESERVED_PREFIX;
 use tokens::{Placed, Token, tokens};
 
 /// Longer texts are not read, in bytes.
-const MOST_TEXT: usize = 256 << 10;
+const MOST_TEXT: usize = 64 << 10;
 /// More parentheses and brackets than this, one inside the other, are not followed; Lua takes 200.
 const MOST_DEPTH: usize = 200;
 
