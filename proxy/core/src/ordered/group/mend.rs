@@ -5,19 +5,20 @@
 //! the log's head: its connection is ordered, so what it answers is its state at that position. The values
 //! and the position then go to the replica that is mended, and the log feeds it from there.
 
-use super::super::by_value::{Keys, Request, TrialId};
+use super::super::by_value::{ByValue, Keys, Request, TrialId};
 use super::super::effects::{Note, Outgoing};
-use super::super::entry::{Position, TailEntry};
+use super::super::entry::{Entry, Position, TailEntry};
 use super::super::recovery::Attachment;
 use super::super::replica::{Asker, ReadFlight, ReplicaState, StaleReason};
 use super::super::{Effects, Now};
 use super::{Ack, BACKOFF_US, Group};
 use crate::rule::{Mask, indices};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// More keys than this are not copied one by one.
 const MEND_KEYS: usize = 20_000;
-/// A copy larger than this is not made in one piece.
+/// A copy larger than this is not made in one piece, nor are more bytes of keys remembered for one.
 pub(super) const MEND_BYTES: usize = 64 << 20;
 const MEND_TRIES: u32 = 8;
 
@@ -35,6 +36,8 @@ pub(super) struct Mend {
     token: u64,
     /// It differs by this trial alone.
     trial: Option<TrialId>,
+    /// Bytes of keys that were remembered because their entries left the ring.
+    remembered: usize,
 }
 
 enum Step {
@@ -68,6 +71,25 @@ impl Mend {
             self.step = Step::Waiting(0);
         }
     }
+
+    /// This entry leaves the ring: its keys are remembered in its place. One that cannot be is missed when the
+    /// keys are gathered, and ends the mending.
+    fn outlive(&mut self, entry: &Entry, by_value: &dyn ByValue) {
+        if entry.position.seq != self.from + 1 {
+            return;
+        }
+        let mut keys = Keys::new();
+        let known =
+            entry.is_empty() || (!entry.payload.is_empty() && by_value.touched(&entry.payload, &mut keys));
+        keys.retain(|key| !self.keys.contains(key));
+        self.remembered += keys.iter().map(Bytes::len).sum::<usize>();
+        self.keys.extend(keys);
+        if known && self.keys.len() <= MEND_KEYS && self.remembered <= MEND_BYTES {
+            self.from = entry.position.seq;
+            // From here it differs by what it missed as well.
+            self.trial = self.trial.filter(|_| entry.is_empty());
+        }
+    }
 }
 
 impl Group {
@@ -80,8 +102,9 @@ impl Group {
         let replica = &mut self.replicas[i];
         (replica.flight, replica.applied, replica.sent, replica.retry_at_us) = (None, from, from, 0);
         self.enter(i, ReplicaState::Mending, fx);
+        let step = Step::Waiting(0);
         self.mends[i] =
-            Some(Mend { from, keys, sources, step: Step::Waiting(0), tries: 0, token: 0, trial: None });
+            Some(Mend { from, keys, sources, step, tries: 0, token: 0, trial: None, remembered: 0 });
     }
 
     /// Half a copy: if it is finished but for what the log touched meanwhile, that is copied now.
@@ -116,6 +139,16 @@ impl Group {
         }
         let whole = suffix.last().is_some_and(|last| last.position == position);
         whole.then_some((tail[left].position.seq, keys))
+    }
+
+    /// These entries left the ring, oldest first.
+    pub(super) fn outlive(&mut self, fallen: &[Arc<Entry>]) {
+        if !self.config.rules.missed_keys {
+            return;
+        }
+        for mend in self.mends.iter_mut().flatten() {
+            fallen.iter().for_each(|entry| mend.outlive(entry, &*self.by_value));
+        }
     }
 
     /// Goes on with every mending that waits.
@@ -201,15 +234,22 @@ impl Group {
                 self.mend_goes_on(i, Step::Sealing(at, count));
             }
             Step::Sealing(at, count) if self.by_value.succeeded(answer) => {
-                self.mends[i] = None;
                 self.copies.end(i);
                 fx.notes.push(Note::Mended { replica: i, keys: count });
-                match self.log.holds(at) {
-                    true => self.feed_from(i, at.seq, fx),
-                    false => self.stale(i, StaleReason::TooFarBehind, fx),
-                }
+                self.mended(i, at, now, fx);
             }
             Step::Storing(..) | Step::Sealing(..) => self.mend_failed(i, "it does not take the values", fx),
+        }
+    }
+
+    /// Replica `i` holds what the log held at `at`.
+    fn mended(&mut self, i: usize, at: Position, now: Now, fx: &mut Effects) {
+        if self.log.holds(at) {
+            self.mends[i] = None;
+            self.feed_from(i, at.seq, fx);
+        } else {
+            // The ring has left it behind meanwhile. What was touched since is known, and copied as well.
+            self.mend_again(i, now, fx);
         }
     }
 
@@ -221,7 +261,13 @@ impl Group {
 
     /// A question asked for the mending of `i` will not be answered.
     pub(super) fn mend_lost(&mut self, i: usize, token: u64, now: Now, fx: &mut Effects) {
-        let Some(mend) = self.mends[i].as_mut().filter(|mend| mend.token == token) else { return };
+        if self.mends[i].as_ref().is_some_and(|mend| mend.token == token) {
+            self.mend_again(i, now, fx);
+        }
+    }
+
+    fn mend_again(&mut self, i: usize, now: Now, fx: &mut Effects) {
+        let Some(mend) = &mut self.mends[i] else { return };
         mend.tries += 1;
         if mend.tries > MEND_TRIES {
             return self.mend_failed(i, "it was tried too often", fx);

@@ -217,8 +217,8 @@ struct Waiting {
     plan: u16,
     rule: u8,
     arrived_us: u64,
-    /// Its part of the entry's payload.
-    bytes: usize,
+    /// Its part of the entry's payload. Others may have left before it.
+    place: Range<usize>,
     grows: bool,
     transaction: Option<Arc<Transaction>>,
 }
@@ -567,6 +567,7 @@ impl Group {
             head,
             committed: self.commit(),
             writable: self.phase == Phase::Serving
+                && self.may_record()
                 && self.meets_some_rule(mask(&self.replicas, |r| r.fed() && !r.suspect)),
             queued_bytes: self.pending.bytes(),
             log_bytes: self.log.bytes(),

@@ -84,7 +84,6 @@ impl Group {
         for burst in writes {
             let rule = self.plans[usize::from(burst.plan)].rule;
             let Burst { session, ticket, commands, plan, arrived_us, grows, .. } = *burst;
-            let bytes = burst.payload.len();
             let transaction = burst.role.transaction().cloned();
             waiting.push(Waiting {
                 session,
@@ -94,7 +93,7 @@ impl Group {
                 plan,
                 rule,
                 arrived_us,
-                bytes,
+                place: 0..0,
                 grows,
                 transaction,
             });
@@ -135,21 +134,14 @@ impl Group {
     /// Numbers again what was in an entry that was taken back, without what needs memory: others' need of it
     /// is no reason to refuse them.
     pub(super) fn spare(&mut self, entry: &Entry, waiting: Vec<Waiting>, fx: &mut Effects) {
-        let mut parts = entry.payload.iter().cloned();
-        let (mut part, mut payload) = (Bytes::new(), Vec::new());
-        let (mut spared, mut first) = (Vec::new(), 0);
-        for waiting in waiting {
-            while part.is_empty() {
-                let Some(next) = parts.next() else { break };
-                part = next;
-            }
-            let bytes = part.split_to(waiting.bytes);
-            if !waiting.grows {
-                let commands = waiting.commands;
-                payload.push(bytes);
-                spared.push(Waiting { first, ..waiting });
-                first += commands;
-            }
+        let (mut payload, mut spared, mut first) = (Vec::new(), Vec::new(), 0);
+        let mut at = 0;
+        for waiting in waiting.into_iter().filter(|waiting| !waiting.grows) {
+            let bytes = slice(&entry.payload, &waiting.place);
+            let (commands, place) = (waiting.commands, at..at + bytes.len());
+            (at, first) = (place.end, first + commands);
+            spared.push(Waiting { first: first - commands, place, ..waiting });
+            payload.push(bytes);
         }
         self.append_payload(payload, first, entry.dialect, spared, fx);
     }
@@ -170,6 +162,7 @@ impl Group {
         let entry = Arc::new(entry);
         self.copies.appended(&entry.payload, &*self.by_value);
         let fallen = self.log.push(entry.clone());
+        self.outlive(&fallen);
         self.open.push_back(open);
         self.record_pushed(entry, fallen, fx);
     }
@@ -179,11 +172,13 @@ impl Group {
         let mut parts = Vec::new();
         let small = writes.iter().map(|b| b.payload.len()).filter(|n| *n <= COPY_BYTES).sum();
         let mut copied = BytesMut::with_capacity(small);
+        let mut at = 0;
         for (burst, waiting) in writes.iter().zip(waiting) {
+            waiting.place = at..at + burst.payload.len();
             if burst.stamp {
                 let before = copied.len();
                 self.stamp.stamp(now, &burst.payload, &mut copied);
-                waiting.bytes = copied.len() - before;
+                waiting.place.end = at + copied.len() - before;
             } else if burst.payload.len() <= COPY_BYTES {
                 copied.extend_from_slice(&burst.payload);
             } else {
@@ -192,6 +187,7 @@ impl Group {
                 }
                 parts.push(burst.payload.clone());
             }
+            at = waiting.place.end;
         }
         if !copied.is_empty() {
             parts.push(copied.freeze());
@@ -234,4 +230,15 @@ impl Group {
 fn wholes(waiting: &[Waiting]) -> Vec<Range<u32>> {
     let transactions = waiting.iter().filter(|waiting| waiting.transaction.is_some());
     transactions.map(|waiting| waiting.first..waiting.first + waiting.commands).collect()
+}
+
+/// Those bytes of a payload in parts.
+fn slice(parts: &[Bytes], place: &Range<usize>) -> Bytes {
+    let mut at = 0;
+    let within = parts.iter().find_map(|part| {
+        let from = place.start.checked_sub(at)?;
+        at += part.len();
+        (place.end <= at).then(|| part.slice(from..from + place.len()))
+    });
+    within.unwrap_or_default()
 }

@@ -44,6 +44,44 @@ fn a_suffix_that_is_on_no_log_is_undone_by_value() {
 }
 
 #[test]
+fn what_leaves_the_ring_is_remembered_for_whoever_is_mended() {
+    let mut world = World::serving_with(3, |config| config.log_bytes = 10);
+    world.step(Event::Disconnected { replica: 2 });
+    let (position, tail) = diverged(&world);
+    let attachment = Attachment { position: Some(position), tail, ..Attachment::default() };
+    world.step(Event::Attached { replica: 2, attachment });
+    assert_eq!(world.sent(), [(1, "read fetch lost=1".into())]);
+    for ticket in 1..=4 {
+        world.write(1, ticket);
+        world.apply(0, &["+OK"]);
+        world.apply(1, &["+OK"]);
+    }
+    world.fx.clear();
+    let keys = Keys::from([Bytes::from_static(b"k")]);
+    world.step(Event::Mend { replica: 2, keys, like: 0b011 });
+    assert_eq!(world.sent(), [(1, "read fetch 1/1,1/2,1/3,1/4,k,lost=1".into())]);
+}
+
+#[test]
+fn a_replica_that_the_ring_leaves_behind_while_it_is_mended_is_mended_on() {
+    let mut world = World::serving_with(3, |config| config.log_bytes = 10);
+    let keys = Keys::from([Bytes::from_static(b"k")]);
+    world.step(Event::Mend { replica: 2, keys, like: 0b011 });
+    world.step(Event::Read { replica: 1, bytes: Bytes::from_static(b"values") });
+    for ticket in 1..=4 {
+        world.write(1, ticket);
+        world.apply(0, &["+OK"]);
+        world.apply(1, &["+OK"]);
+    }
+    world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"+OK") });
+    world.fx.clear();
+    world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"+OK") });
+    assert_eq!(world.group.health().replicas[2].state, ReplicaState::Mending);
+    world.wait(50);
+    assert_eq!(world.sent(), [(1, "read fetch 1/1,1/2,1/3,1/4,k".into())]);
+}
+
+#[test]
 fn values_that_are_not_taken_leave_the_replica_stale() {
     let mut world = World::serving(3);
     world.step(Event::Disconnected { replica: 2 });

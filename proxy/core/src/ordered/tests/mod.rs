@@ -469,6 +469,34 @@ fn an_entry_that_everybody_refused_is_taken_back() {
 }
 
 #[test]
+fn what_needs_no_memory_is_found_beside_what_nobody_waits_for_any_more() {
+    let mut world = World::serving(3);
+    world.now.us = 60_000_000;
+    let patience_us = u64::from(crate::plan::DEFAULT_DEADLINE_MS) * 1000;
+    let one = |world: &World, session: u32, payload: Bytes| {
+        let arrived_us = world.now.us - if session == 1 { patience_us - 100 } else { 0 };
+        Burst { grows: session == 2, arrived_us, ..world.burst(session, 1, Access::Write, payload) }
+    };
+    let large = Bytes::from(vec![b'x'; 40 << 10]);
+    let text = |session: u32| Bytes::from(format!("{session}/1;"));
+    let bursts = vec![
+        one(&world, 1, large),
+        one(&world, 2, Bytes::from_static(b"twenty-two")),
+        one(&world, 3, text(3)),
+        one(&world, 4, text(4)),
+    ];
+    world.step(Event::Submit(Submission { bursts, cancels: vec![] }));
+    world.sent();
+    world.wait(1);
+    assert_eq!(world.answers(), ["1/1 unknown"]);
+    for replica in 0..3 {
+        world.step(Event::Refused { replica, error: Bytes::from_static(b"OOM") });
+    }
+    assert_eq!(world.answers(), ["2/1 refused"]);
+    assert_eq!(world.sent(), to_all(3, "2=3/1;4/1;"));
+}
+
+#[test]
 fn what_needs_no_memory_is_not_refused_with_what_does() {
     let mut world = World::serving(3);
     let one = |world: &World, session: u32, grows: bool| {
