@@ -15,6 +15,7 @@ struct Transaction {
 }
 
 /// The trailing copy and the transactions it has not yet seen.
+#[derive(Clone)]
 pub(super) struct History {
     limit: usize,
     base: Keyspace,

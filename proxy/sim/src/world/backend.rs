@@ -8,6 +8,9 @@ use bytes::Bytes;
 use quorate_wire::resp::Value;
 use std::collections::BTreeMap;
 
+/// What a server says to bytes that are no commands.
+const GARBLED: &[u8] = b"-ERR Protocol error";
+
 /// One server.
 pub(super) struct Backend {
     pub(super) store: Store,
@@ -18,8 +21,8 @@ pub(super) struct Backend {
     pub(super) synced: usize,
     /// Lost transactions, and was not in sync with a serving owner since.
     pub(super) wounded: bool,
-    /// Out of memory, or loading.
-    pub(super) troubled: bool,
+    pub(super) full: bool,
+    pub(super) loading: bool,
     /// How far its clock is off.
     pub(super) offset_ms: i64,
     /// The number of the last entry that is surely on disk.
@@ -36,7 +39,8 @@ impl Backend {
             paused: false,
             synced: 0,
             wounded: false,
-            troubled: false,
+            full: false,
+            loading: false,
             offset_ms: 0,
             synced_to: 0,
         }
@@ -71,6 +75,13 @@ impl Backend {
         let mut out = Vec::new();
         let now_ms = env.agenda.unix_ms().saturating_add_signed(self.offset_ms);
         let fate = self.store.feed(session, bytes, now_ms, &mut out);
+        if let Some(at) = out.windows(GARBLED.len()).position(|window| window == GARBLED) {
+            let answer = String::from_utf8_lossy(&out[at..]).into_owned();
+            env.violate(
+                "what a backend is sent can be read",
+                format!("r{} answers {answer}", self.index + 1),
+            );
+        }
         if !out.is_empty() {
             env.write(id, Way::ToProxy, Bytes::from(out));
         }
@@ -123,12 +134,12 @@ impl Backend {
     }
 
     pub(super) fn set_loading(&mut self, loading: bool) {
-        self.troubled = loading;
+        self.loading = loading;
         self.store.set_failing(loading.then_some(Failing::Loading));
     }
 
     pub(super) fn set_full(&mut self, full: bool) {
-        self.troubled = full;
+        self.full = full;
         self.store.set_maxmemory(if full { 1_000 } else { 0 });
     }
 
@@ -149,9 +160,13 @@ impl Backend {
     }
 
     fn position(&self, part: usize) -> Option<u64> {
-        let mut dump = self.store.dump();
-        let line = dump.remove(b"__quorate:{g}:pos".as_slice())?;
-        line.split(':').nth(part)?.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()
+        position(self.store.dump(), part)
+    }
+
+    /// How many of the last `most` transactions it may lose and still be fed from that entry on.
+    pub(super) fn losable_to(&self, most: usize, oldest: u64) -> usize {
+        let within = |lose: &usize| position(self.store.dump_losing(*lose), 1).unwrap_or(0) + 1 >= oldest;
+        (0..=most).rev().find(within).unwrap_or(0)
     }
 
     /// Nothing is wrong with it any more.
@@ -197,6 +212,12 @@ impl Backend {
         let data = dump.into_iter().filter(|(key, _)| !key.starts_with(own));
         (position, data.map(|(key, line)| (text(key), line)).collect())
     }
+}
+
+/// A part of the position in a dump.
+fn position(mut dump: BTreeMap<Vec<u8>, String>, part: usize) -> Option<u64> {
+    let line = dump.remove(b"__quorate:{g}:pos".as_slice())?;
+    line.split(':').nth(part)?.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()
 }
 
 /// All backends of a world.

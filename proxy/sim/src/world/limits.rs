@@ -16,10 +16,17 @@ pub(super) struct Limits {
 }
 
 impl World {
-    /// May this backend lose writes now?
-    pub(super) fn may_lose(&self, backend: usize) -> bool {
+    /// How many of `lose` transactions this backend may lose now.
+    pub(super) fn loses(&self, backend: usize, lose: usize) -> usize {
         let others = self.backends.iter().filter(|b| b.wounded && b.index != backend).count();
-        others + 1 < self.options.write_quorum || (self.has_log() && !self.limits.spoiled)
+        if others + 1 < self.options.write_quorum {
+            return lose;
+        }
+        if !self.has_log() || self.limits.spoiled {
+            return 0;
+        }
+        // The journal reaches as far back as memory does, and feeds whoever still stands there.
+        self.backends[backend].losable_to(lose, self.env.folders[self.limits.folder].oldest())
     }
 
     fn has_log(&self) -> bool {
