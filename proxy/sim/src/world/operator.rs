@@ -31,12 +31,15 @@ impl World {
 
     /// Notes which backends hold all that is committed again.
     pub(super) fn count_the_wounded(&mut self) {
-        let Some(health) = self.newest().filter(|p| p.is_serving()).map(|p| p.group.health()) else { return };
-        for (backend, view) in self.backends.iter_mut().zip(&health.replicas) {
-            let applied = backend.applied();
-            if backend.wounded && view.state == ReplicaState::InSync && applied >= Some(health.committed) {
-                backend.wounded = false;
-            }
+        let Some(owner) = self.newest().filter(|p| p.is_serving()) else { return };
+        let (index, health) = (owner.index, owner.group.health());
+        let attendants = &self.proxies[index].attendants;
+        for ((backend, view), attendant) in self.backends.iter_mut().zip(&health.replicas).zip(attendants) {
+            // Whoever has not noticed that it died still counts what it forgot.
+            let known = attendant.run_id == backend.store.run_id();
+            let holds_all =
+                known && view.state == ReplicaState::InSync && backend.applied() >= Some(health.committed);
+            backend.wounded &= !holds_all;
         }
     }
 

@@ -153,7 +153,9 @@ impl Group {
 
     /// Goes on with every mending that waits.
     pub(super) fn mend(&mut self, now: Now, fx: &mut Effects) {
-        for i in 0..self.mends.len() {
+        // Whose values are about to become an entry needs no others.
+        let adopting = self.trial_leader();
+        for i in (0..self.mends.len()).filter(|i| Some(*i) != adopting) {
             let waits = |mend: &Mend| matches!(mend.step, Step::Waiting(not_before) if not_before <= now.us);
             if self.mends[i].as_ref().is_some_and(waits) {
                 self.mend_fetch(i, now, fx);
@@ -309,6 +311,7 @@ impl Group {
                 // What is being copied does not hold them.
                 mend.keys.extend(keys);
                 mend.sources &= like;
+                mend.trial = None;
                 mend.disregard(mend.token);
             }
             return;

@@ -327,21 +327,7 @@ impl Group {
         if !self.may_retract_led() {
             return;
         }
-        let Some(open) = self.open.pop_back() else { return };
-        let entry = self.log.retract();
-        self.retractions += 1;
-        if let Some(entry) = &entry {
-            // What was cut stays cut; only the entry itself is no longer counted.
-            self.tail.0 = self.tail.0.saturating_sub(1);
-            self.tail.1 = self.tail.1.saturating_sub(if entry.elided { 0 } else { entry.len() });
-        }
-        for replica in &mut self.replicas {
-            replica.retry_at_us = 0;
-            replica.sent = replica.sent.min(head - 1);
-        }
-        for held in &mut self.held {
-            held.hold.seq = held.hold.seq.min(head - 1);
-        }
+        let Some((entry, open)) = self.take_back(fx) else { return };
         // What a trial did stays on its leader until that is mended, and a new owner may find nobody else to ask.
         let ran_somewhere = open.led.is_some();
         let answer = |w: &Waiting| {
@@ -353,7 +339,7 @@ impl Group {
         let mixed = open.led.is_none()
             && open.waiting.iter().any(|w| w.grows)
             && open.waiting.iter().any(|w| !w.grows);
-        let spared = entry.filter(|_| mixed);
+        let spared = Some(entry).filter(|_| mixed);
         let refused = open.waiting.iter().filter(|w| w.grows || spared.is_none()).map(answer).collect();
         self.answer_retracted(head, refused, fx);
         if let Some(entry) = spared {
@@ -362,7 +348,50 @@ impl Group {
         if let Some((leader, keys)) = open.led {
             self.undo_trial(leader, head - 1, keys, fx);
         }
-        fx.notes.push(Note::Retracted { seq: head });
+    }
+
+    /// Takes the head entry off the log. Whoever waits for it is still to be answered.
+    fn take_back(&mut self, fx: &mut Effects) -> Option<(Arc<Entry>, Open)> {
+        let seq = self.log.head().seq;
+        let open = self.open.pop_back()?;
+        let entry = self.log.retract()?;
+        self.retractions += 1;
+        // What was cut stays cut; only the entry itself is no longer counted.
+        self.tail.0 = self.tail.0.saturating_sub(1);
+        self.tail.1 = self.tail.1.saturating_sub(if entry.elided { 0 } else { entry.len() });
+        for replica in &mut self.replicas {
+            replica.retry_at_us = 0;
+            replica.sent = replica.sent.min(seq - 1);
+        }
+        for held in &mut self.held {
+            held.hold.seq = held.hold.seq.min(seq - 1);
+        }
+        fx.notes.push(Note::Retracted { seq });
+        Some((entry, open))
+    }
+
+    /// Could everything after entry `from` be as if it had never been numbered? It is this owner's, was not
+    /// acknowledged, and whoever held it has said since that it does not.
+    pub(super) fn may_forget_after(&self, from: u64) -> bool {
+        let held = self.replicas.iter().filter(|r| !r.is_stale()).map(|r| r.applied);
+        let committed = self.rules.iter().map(|state| state.committed);
+        let known = held.chain(committed).max().unwrap_or(0).max(self.barrier);
+        // Barriers change nothing.
+        let light = |entry: &Arc<Entry>| entry.is_empty() || entry.position.seq > known;
+        (from + 1..=self.log.head().seq).all(|seq| self.log.get(seq).is_some_and(light))
+    }
+
+    /// Takes everything after entry `from` back but for barriers. Nobody knows whether it comes again.
+    pub(super) fn forget_after(&mut self, from: u64, fx: &mut Effects) {
+        while self.log.head().seq > from && self.log.get(self.log.head().seq).is_some_and(|e| !e.is_empty()) {
+            let seq = self.log.head().seq;
+            let Some((_, open)) = self.take_back(fx) else { return };
+            let unknown = |w: Waiting| {
+                let Waiting { session, ticket, commands, .. } = w;
+                Answer { session, ticket, commands, reply: Reply::Unknown(Cause::ReadLost) }
+            };
+            self.answer_retracted(seq, open.waiting.into_iter().map(unknown).collect(), fx);
+        }
     }
 
     pub(super) fn disconnected(&mut self, i: usize, now: Now, fx: &mut Effects) {

@@ -13,7 +13,7 @@ use super::super::pending::Burst;
 use super::super::recovery::Attachment;
 use super::super::replica::{Asker, ReadFlight, StaleReason, mask};
 use super::super::{Effects, Now};
-use super::mend::MEND_BYTES;
+use super::mend::{MEND_BYTES, Mend};
 use super::{BACKOFF_US, Group, Open, Phase, Unrouted};
 use crate::rule::{Mask, indices};
 use bytes::Bytes;
@@ -194,6 +194,11 @@ impl Group {
             What::Values(of) => {
                 let of = *of;
                 self.trial = None;
+                let mend = self.mends[leader].as_ref();
+                if mend.and_then(Mend::waits_with_trial).is_none_or(|(trial, ..)| trial != of) {
+                    // It turned out to differ by more.
+                    return;
+                }
                 match self.by_value.adopt(of, &keys, bytes).filter(|_| bytes.len() <= MEND_BYTES) {
                     Some(outcome) => self.adopted(leader, keys, outcome, fx),
                     None => self.mend_failed(leader, "its values cannot be read whole", fx),
@@ -361,14 +366,12 @@ impl Group {
         if self.trial_leader().is_some() || self.replicas.iter().any(|replica| replica.fed()) {
             return;
         }
-        let head = self.log.head().seq;
-        let barriers =
-            |from: u64| (from + 1..=head).all(|seq| self.log.get(seq).is_some_and(|entry| entry.is_empty()));
         let marked = self.mends.iter().enumerate().find_map(|(i, mend)| {
             let (trial, from, keys) = mend.as_ref()?.waits_with_trial()?;
-            barriers(from).then(|| (i, trial, keys.clone()))
+            self.may_forget_after(from).then(|| (i, trial, from, keys.clone()))
         });
-        let Some((i, of, keys)) = marked else { return };
+        let Some((i, of, from, keys)) = marked else { return };
+        self.forget_after(from, fx);
         self.end_trial(&Reply::Unknown(Cause::ReadLost), fx);
         self.trial = Some(Trial::new(What::Values(of)));
         let id = TrialId { epoch: self.config.epoch, number: self.trials + 1 };

@@ -234,6 +234,79 @@ fn a_new_owner_mends_the_marked_from_the_others_or_adopts_the_best_of_them() {
     assert_eq!(world.sent(), [(0, keys.into())], "the other is mended from it");
 }
 
+/// Nobody but replica 0, which ran a trial alone, could be asked when it came, and it is asked for what it did.
+fn asked_for_what_it_did() -> World {
+    let position = Position { epoch: 1, seq: 5, hash: 77 };
+    let mut world = World::unattached(3, |config| config.epoch = 2);
+    attach_marked(&mut world, 0, position, mark(3, "pop"));
+    attach_marked(&mut world, 1, Position { epoch: 1, seq: 2, hash: 5 }, None);
+    world.step(Event::Unreachable { replica: 2 });
+    assert_eq!(world.sent(), [(0, "fetch pop".into())]);
+    attach_marked(&mut world, 2, position, None);
+    assert_eq!(world.sent(), [(2, "6=".into())]);
+    world.apply(2, &[]);
+    world
+}
+
+#[test]
+fn whose_values_become_an_entry_is_not_mended_too() {
+    let mut world = asked_for_what_it_did();
+    world.wait(100);
+    assert!(world.sent().is_empty());
+    tell(&mut world, 0, "values");
+    let entry = "7=values;unmark 1-3;".to_string();
+    assert_eq!(world.sent(), [(0, entry.clone()), (2, entry)]);
+}
+
+#[test]
+fn who_turns_out_to_differ_by_more_is_mended() {
+    let mut world = asked_for_what_it_did();
+    let keys = Keys::from([Bytes::from_static(b"more")]);
+    world.step(Event::Mend { replica: 0, keys, like: 0b100 });
+    world.sent();
+    tell(&mut world, 0, "values");
+    world.wait(100);
+    assert_eq!(world.sent(), [(2, "read fetch more,pop".into())]);
+}
+
+/// The first leader was lost with its trial, and the second with the entry that it made of it.
+fn only_the_first_leader_comes_back_whole(second: Option<Position>) -> World {
+    let mut world = World::serving(3);
+    let before = world.group.head();
+    leads(&mut world, 1, 1, "pop;");
+    world.step(Event::Disconnected { replica: 0 });
+    world.wait(21);
+    tell(&mut world, 1, "$y|rem y");
+    world.apply(1, &["+OK", ":1"]);
+    assert!(world.answers().is_empty(), "one of three is no quorum");
+    world.step(Event::Disconnected { replica: 1 });
+    world.step(Event::Disconnected { replica: 2 });
+    attach_marked(&mut world, 2, Position { epoch: 1, seq: 0, hash: 9 }, None);
+    if let Some(position) = second {
+        world.attach(1, Some(position));
+    }
+    world.sent();
+    attach_marked(&mut world, 0, before, mark(1, "pop"));
+    world
+}
+
+#[test]
+fn what_nobody_holds_any_more_keeps_nobody_from_being_mended() {
+    let mut world = only_the_first_leader_comes_back_whole(Some(Position { epoch: 1, seq: 0, hash: 8 }));
+    assert_eq!(world.answers(), ["1/1 unknown"]);
+    assert_eq!(world.sent(), [(0, "fetch pop".into())]);
+    tell(&mut world, 0, "values");
+    assert_eq!(world.sent(), [(0, "2=values;unmark 1-1;".into())], "under the number that was given back");
+}
+
+#[test]
+fn what_somebody_may_still_hold_is_waited_for() {
+    let mut world = only_the_first_leader_comes_back_whole(None);
+    assert!(world.answers().is_empty() && world.sent().is_empty());
+    world.attach(1, Some(world.group.head()));
+    assert_eq!(world.sent(), [(1, "read fetch pop,rem y,unmark 1-2".into())]);
+}
+
 #[test]
 fn a_leader_that_is_taken_off_the_log_is_mended_in_what_it_tried_too() {
     let mut world = World::serving(3);
