@@ -6,8 +6,7 @@ use super::reply::Fault;
 use super::session::Session;
 use super::table::Command;
 use super::table::flag::{ALLOW_BUSY, DENYOOM, LOADING, WRITE};
-use super::{Keyspace, SessionId, Store, lines};
-use std::collections::BTreeMap;
+use super::{Keyspace, SessionId, Store};
 
 /// A state of the environment in which a server refuses requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +37,6 @@ impl Store {
     /// How many of the last transactions a crash could lose now.
     pub fn losable(&self) -> usize {
         self.history.len()
-    }
-
-    /// What [`Store::dump`] would be after [`Store::crash_losing`] as many.
-    pub fn dump_losing(&self, n: usize) -> BTreeMap<Vec<u8>, String> {
-        lines(&self.history.clone().rewind(n))
     }
 
     /// The server dies and starts again without its last `n` transactions (at most [`Store::losable`]).

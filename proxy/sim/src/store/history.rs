@@ -15,7 +15,6 @@ struct Transaction {
 }
 
 /// The trailing copy and the transactions it has not yet seen.
-#[derive(Clone)]
 pub(super) struct History {
     limit: usize,
     base: Keyspace,

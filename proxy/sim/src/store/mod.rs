@@ -197,7 +197,7 @@ impl Store {
 
     /// One canonical line per key, deadline included: equal dumps are equal data.
     pub fn dump(&self) -> BTreeMap<Vec<u8>, String> {
-        lines(&self.db)
+        self.db.iter().map(|(key, value, deadline)| (key.clone(), line(value, deadline))).collect()
     }
 
     /// A hash of [`Store::dump`].
@@ -229,10 +229,6 @@ impl Store {
         let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
-}
-
-fn lines(db: &Keyspace) -> BTreeMap<Vec<u8>, String> {
-    db.iter().map(|(key, value, deadline)| (key.clone(), line(value, deadline))).collect()
 }
 
 fn line(value: &value::Value, deadline_ms: Option<u64>) -> String {

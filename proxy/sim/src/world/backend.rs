@@ -160,13 +160,9 @@ impl Backend {
     }
 
     fn position(&self, part: usize) -> Option<u64> {
-        position(self.store.dump(), part)
-    }
-
-    /// How many of the last `most` transactions it may lose and still be fed from that entry on.
-    pub(super) fn losable_to(&self, most: usize, oldest: u64) -> usize {
-        let within = |lose: &usize| position(self.store.dump_losing(*lose), 1).unwrap_or(0) + 1 >= oldest;
-        (0..=most).rev().find(within).unwrap_or(0)
+        let mut dump = self.store.dump();
+        let line = dump.remove(b"__quorate:{g}:pos".as_slice())?;
+        line.split(':').nth(part)?.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()
     }
 
     /// Nothing is wrong with it any more.
@@ -212,12 +208,6 @@ impl Backend {
         let data = dump.into_iter().filter(|(key, _)| !key.starts_with(own));
         (position, data.map(|(key, line)| (text(key), line)).collect())
     }
-}
-
-/// A part of the position in a dump.
-fn position(mut dump: BTreeMap<Vec<u8>, String>, part: usize) -> Option<u64> {
-    let line = dump.remove(b"__quorate:{g}:pos".as_slice())?;
-    line.split(':').nth(part)?.trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()
 }
 
 /// All backends of a world.

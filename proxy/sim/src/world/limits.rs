@@ -16,17 +16,10 @@ pub(super) struct Limits {
 }
 
 impl World {
-    /// How many of `lose` transactions this backend may lose now.
-    pub(super) fn loses(&self, backend: usize, lose: usize) -> usize {
+    /// May this backend lose writes now?
+    pub(super) fn may_lose(&self, backend: usize) -> bool {
         let others = self.backends.iter().filter(|b| b.wounded && b.index != backend).count();
-        if others + 1 < self.options.write_quorum {
-            return lose;
-        }
-        if !self.has_log() || self.limits.spoiled {
-            return 0;
-        }
-        // The journal reaches as far back as memory does, and feeds whoever still stands there.
-        self.backends[backend].losable_to(lose, self.env.folders[self.limits.folder].oldest())
+        others + 1 < self.options.write_quorum || (self.has_log() && !self.limits.spoiled)
     }
 
     fn has_log(&self) -> bool {

@@ -54,6 +54,8 @@ use quorate_core::topology::{self, Topology};
 /// Clients that ask only what they are told to; the last of them is the auditor.
 const DIRECTED: usize = 4;
 const OPERATOR_US: u64 = 25_000;
+/// Within this time a backend has on its disk what it applied.
+const LATEST_SYNC_US: u64 = 300_000;
 
 /// See the module's head.
 pub struct World {
@@ -237,7 +239,7 @@ impl World {
             Due::Heal(healing) => self.mend(healing),
             Due::Sync { backend } => {
                 self.backends[backend].sync();
-                self.env.agenda.after(self.env.dice.between(50_000, 300_000), Due::Sync { backend });
+                self.env.agenda.after(self.env.dice.between(50_000, LATEST_SYNC_US), Due::Sync { backend });
             }
             Due::Recorded { proxy } if self.proxies[proxy].alive => {
                 self.proxies[proxy].recorded(&mut self.env)

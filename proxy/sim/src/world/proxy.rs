@@ -91,6 +91,7 @@ impl Proxy {
             stall_us: STALL_US,
             // The schedules decide who is there in time; waiting would only hide what happens otherwise.
             grace_us: 0,
+            journal_keep_us: super::LATEST_SYNC_US + 100_000,
             rules: options.rules,
             journal: options.journal,
             ack: match options.in_sync {

@@ -121,7 +121,7 @@ impl World {
         if !self.backends[backend].up {
             return;
         }
-        let lose = self.loses(backend, lose);
+        let lose = if self.may_lose(backend) { lose } else { 0 };
         let lost = self.backends[backend].kill(lose, silent, &mut self.env);
         self.stats.losses += u64::from(lost > 0);
         self.stats.blackouts += u64::from(lost > 0 && self.needs_journal());

@@ -110,6 +110,9 @@ pub struct GroupConfig {
     pub ack: Ack,
     /// What is recorded in a journal.
     pub journal: Journaling,
+    /// How long a journal that is the log keeps what every replica has applied, in microseconds: longer than a
+    /// replica may take to have it on its disk.
+    pub journal_keep_us: u64,
     /// Safety rules in force.
     pub rules: SafetyRules,
 }
@@ -131,6 +134,7 @@ impl GroupConfig {
             grace_us: 2_000_000,
             ack: Ack::Quorum,
             journal: Journaling::None,
+            journal_keep_us: 10_000_000,
             rules: SafetyRules::ALL,
         }
     }

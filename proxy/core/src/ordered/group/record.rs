@@ -11,10 +11,13 @@ use super::super::replica::{Flight, Replica, StaleReason};
 use super::super::{Effects, Now};
 use super::{FEED_RECORDED_BYTES, Group};
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A replica that misses fewer entries than this is fed from memory or from a tail.
 const HINT_LAG: u64 = 16;
+/// How often it is looked at what all have applied, within the time for which a journal keeps it.
+const KEEP_STEPS: u64 = 8;
 
 /// What a group records in a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +58,8 @@ pub(super) struct Journal {
     /// Answers to entries that were taken back, until that is recorded.
     retracted: Vec<(u64, Vec<Answer>)>,
     released: u64,
+    /// Numbers of entries that every replica had applied, and when that was seen, oldest first.
+    applied: VecDeque<(u64, u64)>,
 }
 
 impl Journal {
@@ -275,14 +280,33 @@ impl Group {
         fx.sends.push((i, Outgoing::Entries(batch)));
     }
 
+    /// The last entry that no replica forgets any more. Where the journal is the log it feeds those that lost their
+    /// newest writes, with the power say, and what they have applied lately is not on their disks yet.
+    fn settled(&mut self, applied: u64, now: Now) -> u64 {
+        if self.config.journal != Journaling::Log {
+            return applied;
+        }
+        let (keep_us, seen) = (self.config.journal_keep_us, &mut self.journal.applied);
+        if seen.back().is_none_or(|(_, at_us)| at_us + keep_us / KEEP_STEPS <= now.us) {
+            seen.push_back((applied, now.us));
+        }
+        let is_old = |(_, at_us): &(u64, u64)| at_us + keep_us <= now.us;
+        while seen.get(1).is_some_and(is_old) {
+            seen.pop_front();
+        }
+        // One that came back with less has less to settle.
+        seen.front().filter(|sample| is_old(sample)).map_or(0, |(settled, _)| *settled).min(applied)
+    }
+
     /// Lets go of what nobody is owed.
-    pub(super) fn release_records(&mut self, fx: &mut Effects) {
+    pub(super) fn release_records(&mut self, now: Now, fx: &mut Effects) {
         if self.config.journal == Journaling::None || self.journal.view.oldest == 0 {
             return;
         }
         let owed = self.replicas.iter().filter(|r| !r.is_stale());
         let owed_from = owed.map(|r| if r.seen { r.applied } else { 0 }).min();
-        let through = owed_from.unwrap_or(self.log.head().seq).min(self.log.base().seq);
+        let applied = owed_from.unwrap_or(self.log.head().seq);
+        let through = self.settled(applied, now).min(self.log.base().seq);
         if through > self.journal.released && through >= self.journal.view.oldest {
             self.journal.released = through;
             fx.records.push(Record::Release(through));

@@ -10,7 +10,7 @@ impl Group {
     pub(super) fn tick(&mut self, now: Now, fx: &mut Effects) {
         self.expire_requests(now, fx);
         self.expire_waiters(now, fx);
-        self.release_records(fx);
+        self.release_records(now, fx);
         if self.phase == Phase::Recovering {
             self.try_adopt(now, fx);
         }

@@ -251,3 +251,27 @@ fn hints_are_kept_for_a_replica_that_nobody_has_seen_yet() {
     r.record();
     assert_eq!(r.held.first().map(|entry| entry.position.seq), Some(6), "from the first that it may miss");
 }
+
+#[test]
+fn a_journal_that_is_the_log_keeps_what_servers_may_still_forget() {
+    let mut r = Recorder::serving(Journaling::Log);
+    let released = |r: &mut Recorder| {
+        r.world.step(Event::Tick);
+        let records = std::mem::take(&mut r.world.fx.records);
+        let through =
+            |record: &Record| if let Record::Release(through) = record { Some(*through) } else { None };
+        records.iter().find_map(through)
+    };
+    for ticket in 1..=5 {
+        r.world.write(1, ticket);
+        r.record();
+        (0..3).for_each(|replica| r.world.apply(replica, &["+OK"]));
+    }
+    let base = r.world.group.health().log_from - 1;
+    assert!(base > 2, "memory holds less: {base}");
+    assert_eq!(released(&mut r), None);
+    r.world.wait(5_000);
+    assert_eq!(released(&mut r), None, "they have not had the time to write it to their disks");
+    r.world.wait(10_000);
+    assert_eq!(released(&mut r), Some(base));
+}
