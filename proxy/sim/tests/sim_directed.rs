@@ -101,6 +101,41 @@ fn barrier() {
     assert_broken(&Options { rules, ..Options::directed() }, figure_eight);
 }
 
+/// r1 and r2 hold what was acknowledged. r1 ran a trial alone and is half mended when its owner dies; the next one meets
+/// only it and r3, which holds less.
+fn half_mended(seed: u64, options: &Options) -> Outcome {
+    let mut world = world(seed, options);
+    cut(&mut world, P[0], R[2]);
+    for item in ["a", "b"] {
+        push(&mut world, 0, P[0], item);
+        world.pass(5_000);
+    }
+    world.inject(Fault::Slow { proxy: P[0], backend: R[0], delay_us: 15_000, us: LONG });
+    push(&mut world, 0, P[0], "tried");
+    world.pass(10_000);
+    let deaf = Fault::Block { proxy: P[0], backend: R[0], ways: [false, true], us: LONG };
+    world.inject(deaf.clone());
+    assert!(world.pass_until(|world| !world.attached(P[0], R[0])));
+    join(&mut world, P[0], R[0]);
+    assert!(world.pass_until(|world| world.attached(P[0], R[0])));
+    world.inject(deaf);
+    world.pass(20_000);
+    crash(&mut world, P[0]);
+
+    cut(&mut world, P[1], R[1]);
+    start(&mut world);
+    world.pass(300_000);
+    world.finish()
+}
+
+#[test]
+fn witness() {
+    let options = || Options { leads: true, ..Options::directed() };
+    assert_kept(&options(), half_mended);
+    let rules = SafetyRules { witness: false, ..SafetyRules::ALL };
+    assert_broken(&Options { rules, ..options() }, half_mended);
+}
+
 /// r1 loses acknowledged entries and is fed again, but not to the end, before its owner dies. It must not
 /// pass for a backend that remembers, or the next owner adopts what it has.
 fn half_fed(seed: u64, options: &Options) -> Outcome {

@@ -1,5 +1,5 @@
 //! Every safety rule is switched off once: the checkers must then see a promise broken. This is
-//! the proof that they would see it if the rule were missing. `barrier`, `run`, `chain` and `proven`, which
+//! the proof that they would see it if the rule were missing. `barrier`, `witness`, `run`, `chain` and `proven`, which
 //! chance does not find, are in `sim_directed.rs`.
 
 use quorate_core::ordered::{Journaling, SafetyRules};

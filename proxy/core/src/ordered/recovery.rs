@@ -15,7 +15,8 @@ pub struct Attachment {
     pub tail: Vec<TailEntry>,
     /// It holds no data at all.
     pub empty: bool,
-    /// A copy to it was begun and not finished: what it holds is nothing to build upon.
+    /// A copy to it was begun and not finished: what it holds is nothing to build upon. A position that it has is what
+    /// it held before.
     pub partial: bool,
     /// Its run id is not the one recorded at its last attach: it may have forgotten acknowledged entries.
     pub restarted: bool,
@@ -49,10 +50,14 @@ pub(super) fn judge(
         let hit = |a: &Option<Attachment>| a.as_ref().is_some_and(test);
         attached.iter().enumerate().filter(|(_, a)| hit(a)).fold(0, |mask, (i, _)| mask | 1 << i)
     };
-    let positioned = is(&|a| a.position.is_some() && !a.partial);
-    let remembering = is(&|a| a.position.is_some() && !a.partial && (!a.restarted || !safety.amnesia));
+    let whole = |a: &&Attachment| !a.partial;
+    let rank = |a: &Attachment| a.position.map(|position| position.rank());
+    let best = attached.iter().flatten().filter(whole).filter_map(rank).max();
+    // Part of a copy is nothing to adopt, but what it claims it has held: whoever stands there or beyond holds that.
+    let positioned = is(&|a| a.position.is_some() && (!a.partial || rank(a) <= best || !safety.witness));
+    let remembering = positioned & is(&|a| !a.restarted || !safety.amnesia);
     let everyone = attached.iter().all(Option::is_some);
-    if positioned == 0 {
+    if best.is_none() {
         let partial = is(&|a| a.partial) != 0;
         return if everyone && !expects_history && !partial { Verdict::Fresh } else { Verdict::Wait };
     }
@@ -64,8 +69,7 @@ pub(super) fn judge(
     if !enough {
         return Verdict::Wait;
     }
-    let whole = |i: &usize| attached[*i].as_ref().filter(|a| !a.partial);
-    let rank = |i: &usize| whole(i).and_then(|a| a.position).map(|p| p.rank());
+    let rank = |i: &usize| attached[*i].as_ref().filter(whole).and_then(rank);
     match (0..attached.len()).max_by_key(rank) {
         Some(best) => Verdict::Adopt(best),
         None => Verdict::Wait,
@@ -117,6 +121,19 @@ mod tests {
         let rule = Rule::count(2, 0b111);
         let all = [blank(), blank(), blank()];
         assert_eq!(judge(&all, &[&rule], true, SafetyRules::ALL), Verdict::Wait, "the history is gone");
+    }
+
+    #[test]
+    fn part_of_a_copy_counts_for_what_a_whole_one_holds() {
+        let partial = |epoch, seq| at(epoch, seq).map(|a| Attachment { partial: true, ..a });
+        assert_eq!(judge_two_of_three(&[at(1, 5), partial(1, 5), None]), Verdict::Adopt(0));
+        assert_eq!(judge_two_of_three(&[at(1, 5), partial(1, 6), None]), Verdict::Wait, "it held more");
+        assert_eq!(
+            judge_two_of_three(&[at(1, 5), partial(1, 6), at(1, 4)]),
+            Verdict::Adopt(0),
+            "not acknowledged"
+        );
+        assert_eq!(judge_two_of_three(&[partial(1, 5), partial(1, 5), partial(1, 5)]), Verdict::Wait);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct SafetyRules {
     pub barrier: bool,
     /// A backend that restarted since it was last attached does not count at take-over.
     pub amnesia: bool,
+    /// A part of a copy counts at take-over only where a whole replica holds what it held before.
+    pub witness: bool,
     /// Take-over waits for replicas that touch every write quorum.
     pub cover: bool,
     /// A returning backend is fed from its own position, not from where it was believed to be.
@@ -52,6 +54,7 @@ impl SafetyRules {
         quorum: true,
         barrier: true,
         amnesia: true,
+        witness: true,
         cover: true,
         position: true,
         session_order: true,

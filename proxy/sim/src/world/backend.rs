@@ -197,12 +197,13 @@ impl Backend {
         vec![b"RESTORE".to_vec(), key, at, dump.to_vec(), b"REPLACE".to_vec(), b"ABSTTL".to_vec()]
     }
 
-    /// Clients' data, and the position it claims. One that ran a trial alone says that it holds something else,
-    /// and claims none.
+    /// Clients' data, and the position it claims. One that ran a trial alone, or is half a copy, says that it holds
+    /// something else, and claims none.
     pub(super) fn data(&self) -> (Option<String>, BTreeMap<String, String>) {
         let mut dump = self.store.dump();
         let position = dump.remove(b"__quorate:{g}:pos".as_slice());
-        let position = position.filter(|_| !dump.contains_key(b"__quorate:{g}:trial".as_slice()));
+        let marked = [b"__quorate:{g}:trial".as_slice(), b"__quorate:{g}:partial"];
+        let position = position.filter(|_| !marked.iter().any(|mark| dump.contains_key(*mark)));
         let own = quorate_wire::resp::transaction::RESERVED_PREFIX;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let data = dump.into_iter().filter(|(key, _)| !key.starts_with(own));

@@ -79,7 +79,6 @@ impl ByValue for Copier {
         let mut commands = Commands::default();
         commands.add(&[b"MULTI"]);
         commands.add(&[b"SET", self.reserved.partial.as_bytes(), b"1"]);
-        commands.add(&[b"DEL", self.reserved.position.as_bytes()]);
         commands.restore(self.reserved.tail.as_bytes(), tail, &Value::Integer(-1))?;
         for (key, pair) in keys.iter().zip(values.chunks(2)) {
             commands.restore(key, &pair[0], &pair[1])?;
