@@ -131,9 +131,11 @@ impl Group {
 
     /// The journal tells where it stands.
     pub(super) fn recorded(&mut self, view: Recorded, fx: &mut Effects) {
-        let recovered = self.journal.view.failed && !view.failed;
-        self.journal.view = view;
-        if recovered {
+        let was = std::mem::replace(&mut self.journal.view, view);
+        let recovered = was.failed && !view.failed;
+        // Files were deleted, or were too old.
+        let lost = !view.failed && view.newest.seq < was.newest.seq.min(self.journal.given);
+        if recovered || lost {
             self.journal.given = view.newest.seq;
             self.record_ring(fx);
         }

@@ -321,7 +321,10 @@ impl Group {
         let head = self.log.head().seq;
         let Some(open) = self.open.back() else { return };
         let refused_by_all = open.sent_to != 0 && open.sent_to == open.refused_by;
-        if head == self.barrier || !refused_by_all || self.replicas.iter().any(|r| r.applied >= head) {
+        // What was acknowledged stays, even if whoever acknowledged it forgot it, and now refuses it.
+        let acknowledged = self.rules.iter().any(|state| state.committed >= head);
+        let applied = self.replicas.iter().any(|r| r.applied >= head);
+        if head == self.barrier || !refused_by_all || applied || acknowledged {
             return;
         }
         if !self.may_retract_led() {

@@ -469,6 +469,25 @@ fn an_entry_that_everybody_refused_is_taken_back() {
 }
 
 #[test]
+fn what_was_acknowledged_is_not_taken_back_when_all_who_held_it_forgot_it() {
+    let mut world = World::serving(3);
+    let before = world.group.head();
+    world.step(Event::Disconnected { replica: 2 });
+    world.write(1, 1);
+    (0..2).for_each(|replica| world.apply(replica, &["+OK"]));
+    assert_eq!(world.answers(), ["1/1 +OK"]);
+    (0..2).for_each(|replica| world.step(Event::Disconnected { replica }));
+    (0..2).for_each(|replica| world.attach(replica, Some(before)));
+    world.sent();
+    for _ in 0..2 {
+        (0..2).for_each(|i| world.step(Event::Refused { replica: i, error: Bytes::from_static(b"OOM") }));
+        world.wait(1_000);
+        assert_eq!(world.sent(), to_all(2, "2=1/1;"), "it is tried again");
+    }
+    assert_eq!(world.group.head().seq, 2);
+}
+
+#[test]
 fn what_needs_no_memory_is_found_beside_what_nobody_waits_for_any_more() {
     let mut world = World::serving(3);
     world.now.us = 60_000_000;

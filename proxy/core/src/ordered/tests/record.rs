@@ -275,3 +275,17 @@ fn a_journal_that_is_the_log_keeps_what_servers_may_still_forget() {
     r.world.wait(10_000);
     assert_eq!(released(&mut r), Some(base));
 }
+
+#[test]
+fn what_a_journal_lost_is_recorded_again() {
+    let mut r = Recorder::serving(Journaling::Log);
+    r.world.write(1, 1);
+    r.record();
+    r.world.apply(0, &["+OK"]);
+    r.held.clear();
+    r.record();
+    r.world.apply(1, &["+OK"]);
+    assert!(r.world.answers().is_empty(), "the journal does not hold it");
+    r.record();
+    assert_eq!(r.world.answers(), ["1/1 +OK"]);
+}
