@@ -226,7 +226,7 @@ fn copies_from_any_answer() {
         let answer = Bytes::from(stream(parts));
         let keys: Keys = (0..count % 4).map(|n| Bytes::from(vec![n])).collect();
         let copier = Copier::new(Reserved::new("g"));
-        if let Some(request) = copier.store(&keys, &answer) {
+        if let Some(request) = copier.store(&keys, &answer, Position::default()) {
             assert_eq!(again(&request.payload).len(), request.commands as usize);
         }
         let _ = copier.succeeded(&answer);

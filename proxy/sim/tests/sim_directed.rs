@@ -116,6 +116,7 @@ fn half_mended(seed: u64, options: &Options) -> Outcome {
     let deaf = Fault::Block { proxy: P[0], backend: R[0], ways: [false, true], us: LONG };
     world.inject(deaf.clone());
     assert!(world.pass_until(|world| !world.attached(P[0], R[0])));
+    world.inject(Fault::SpoilCopies { backend: R[0] });
     join(&mut world, P[0], R[0]);
     assert!(world.pass_until(|world| world.attached(P[0], R[0])));
     world.inject(deaf);

@@ -92,11 +92,12 @@ pub trait ByValue: Send {
     /// Asks a replica for the whole values of `keys` and for its tail.
     fn fetch(&self, keys: &Keys) -> Request;
 
-    /// From the answer to [`Self::fetch`]: makes another replica hold the same values and the same tail, and
-    /// marks it as partly copied, in one atomic batch. `None` when the answer is not a full one.
-    fn store(&self, keys: &Keys, fetched: &Bytes) -> Option<Request>;
+    /// From the answer to [`Self::fetch`]: makes another replica hold the same values and the same tail, gives it the
+    /// position that the answer is of, and removes its marks, all at once. Where some values cannot be stored, the
+    /// replica is marked as partly copied instead, and keeps its old position. `None` when the answer is not a full one.
+    fn store(&self, keys: &Keys, fetched: &Bytes, at: Position) -> Option<Request>;
 
-    /// Did every command of [`Self::store`] or [`Self::seal`] succeed?
+    /// Did [`Self::store`] succeed?
     fn succeeded(&self, answer: &Bytes) -> bool;
 
     /// One command that removes those of `keys` whose deadline is `now` or earlier, by their deadlines on the
@@ -125,7 +126,4 @@ pub trait ByValue: Send {
 
     /// Did every command succeed to which these are the replies?
     fn all_done(&self, replies: &Bytes) -> bool;
-
-    /// Ends a copy: writes the position, and removes the marks, in one atomic batch.
-    fn seal(&self, at: Position) -> Request;
 }

@@ -65,7 +65,9 @@ pub(super) fn judge(
     // Nobody beyond the rules' members was ever waited for.
     let members = rules.iter().fold(0, |mask, rule| mask | rule.members());
     let all_members = is(&|_| true) & members == members;
-    let enough = touches(remembering) || (all_members && touches(positioned));
+    // Somebody forgot what a part of a copy had held, and it is not told whether that was acknowledged.
+    let beyond = safety.witness && is(&|a| a.partial && rank(a) > best) != 0;
+    let enough = touches(remembering) || (all_members && !beyond && touches(positioned));
     if !enough {
         return Verdict::Wait;
     }
@@ -134,6 +136,8 @@ mod tests {
             "not acknowledged"
         );
         assert_eq!(judge_two_of_three(&[partial(1, 5), partial(1, 5), partial(1, 5)]), Verdict::Wait);
+        assert_eq!(judge_two_of_three(&[restarted(1, 5), partial(1, 6), restarted(1, 4)]), Verdict::Wait);
+        assert_eq!(judge_two_of_three(&[restarted(1, 6), partial(1, 6), restarted(1, 4)]), Verdict::Adopt(0));
     }
 
     #[test]

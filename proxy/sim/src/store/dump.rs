@@ -40,7 +40,7 @@ impl Options {
     }
 }
 
-fn restore(db: &mut Keyspace, args: &[Vec<u8>]) -> Answer {
+pub(super) fn restore(db: &mut Keyspace, args: &[Vec<u8>]) -> Answer {
     let (key, payload) = (&args[1], &args[3]);
     let options = Options::parse(&args[4..])?;
     if db.contains(key) && !options.replace {

@@ -3,6 +3,7 @@
 
 use super::acl::Users;
 use super::reply::Fault;
+use super::scripts::is_put;
 use super::session::Session;
 use super::table::Command;
 use super::table::flag::{ALLOW_BUSY, DENYOOM, LOADING, WRITE};
@@ -71,6 +72,11 @@ impl Store {
         self.db.take_touched();
     }
 
+    /// From now on the last key of a copy cannot be restored.
+    pub fn set_spoils_copies(&mut self, spoils: bool) {
+        self.spoils_copies = spoils;
+    }
+
     /// Sets `maxmemory` in bytes; 0 means no limit.
     pub fn set_maxmemory(&mut self, bytes: u64) {
         self.config.put("maxmemory", bytes.to_string());
@@ -103,9 +109,15 @@ impl Store {
         self.measured.1
     }
 
-    pub(super) fn check_memory(&mut self, session: &Session, command: &Command) -> Result<(), Fault> {
+    pub(super) fn check_memory(
+        &mut self,
+        session: &Session,
+        command: &Command,
+        args: &[Vec<u8>],
+    ) -> Result<(), Fault> {
         let limit = self.config.number("maxmemory");
-        if limit == 0 || !needs_memory(session, command) || self.memory_in_use() <= limit {
+        let needed = needs_memory(session, command) || is_put(args);
+        if limit == 0 || !needed || self.memory_in_use() <= limit {
             return Ok(());
         }
         Err(OOM)

@@ -4,6 +4,7 @@
 use super::Store;
 use super::input::Args;
 use super::reply::{Fault, Reply};
+use super::scripts::is_put;
 use super::session::Session;
 use super::subcommands;
 use super::table::{self, Command, Run};
@@ -12,8 +13,13 @@ use super::table::{self, Command, Run};
 const NOT_QUEUED: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
 
 impl Store {
-    pub(super) fn process(&mut self, session: &mut Session, args: Args) -> Reply {
+    pub(super) fn process(&mut self, session: &mut Session, mut args: Args) -> Reply {
         self.commands += 1;
+        if self.spoils_copies && is_put(&args) {
+            args.extend([b"0".to_vec(), b"spoiled".to_vec()]);
+            let kept = args.len() - 4;
+            args.drain(kept..kept + 2);
+        }
         let Some(command) = args.first().and_then(|name| table::lookup(name)) else {
             session.abort_queue();
             return Reply::Error(unknown(&args));
@@ -37,7 +43,7 @@ impl Store {
         }
         let sub = subcommands::resolve(command, args)?;
         self.check_user(session, command, sub, args)?;
-        self.check_memory(session, command)?;
+        self.check_memory(session, command, args)?;
         self.check_environment(session, command)
     }
 

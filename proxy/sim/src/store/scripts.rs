@@ -1,5 +1,5 @@
 //! The scripts that a proxy sends: one ends keys that are past the deadline that their values carry, one brings
-//! deadlines forward that were set back, one empties the database but for some keys. What they do is written here
+//! deadlines forward that were set back, one empties the database but for some keys, one copies keys. What they do is written here
 //! anew, from its description; no other is known.
 
 use super::keyspace::Keyspace;
@@ -7,6 +7,7 @@ use super::number::int_arg;
 use super::reply::{Answer, Fault, Reply};
 use super::table::flag::NOSCRIPT;
 use super::table::{Command, data};
+use super::value::Value;
 
 pub(super) const COMMANDS: &[Command] = &[data("eval", -3, NOSCRIPT, (0, 0, 0), eval)];
 
@@ -20,6 +21,9 @@ fn eval(db: &mut Keyspace, args: &[Vec<u8>]) -> Answer {
     if args[1].starts_with(b"local function empties(keys)") {
         return Ok(empty(db, &args[3..]));
     }
+    if is_put(args) {
+        return put(db, &args[3..], count);
+    }
     if args[1].starts_with(b"local n=0 for i,key in ipairs(KEYS)") && args.len() == count.saturating_add(3) {
         return Ok(Reply::count(args[3..].iter().filter(|key| release(db, key)).count()));
     }
@@ -31,6 +35,41 @@ fn eval(db: &mut Keyspace, args: &[Vec<u8>]) -> Answer {
     };
     let now = int_arg(now)?;
     Ok(Reply::Array(keys.iter().map(|key| Reply::Int(end(db, key, now))).collect()))
+}
+
+/// Is this the script that makes keys what they were elsewhere? It needs memory, as `RESTORE` does.
+pub(super) fn is_put(args: &[Vec<u8>]) -> bool {
+    args.get(1).is_some_and(|script| script.starts_with(b"local puts=#KEYS-3"))
+}
+
+/// The last three keys are the position and the marks of half a copy and of a trial; the first word is the position,
+/// and two follow for each other key: its deadline, empty for none to restore, and what DUMP said.
+fn put(db: &mut Keyspace, words: &[Vec<u8>], count: usize) -> Answer {
+    let wrong = || Fault::fixed("ERR the script takes its keys, and two words for each but three");
+    let (keys, words) = words.split_at_checked(count).ok_or_else(wrong)?;
+    let (at, words) = words.split_first().ok_or_else(wrong)?;
+    let [puts @ .., position, partial, trial] = keys else { return Err(wrong()) };
+    if words.len() != 2 * puts.len() {
+        return Err(wrong());
+    }
+    for (i, (key, word)) in puts.iter().zip(words.chunks(2)).enumerate() {
+        if word[0].is_empty() {
+            db.remove(key);
+            continue;
+        }
+        let options = [b"REPLACE".to_vec(), b"ABSTTL".to_vec()];
+        let restore = [b"RESTORE".to_vec(), key.clone(), word[0].clone(), word[1].clone()];
+        if let Err(fault) = super::dump::restore(db, &[&restore[..], &options[..]].concat()) {
+            if i > 0 {
+                db.put(partial, Value::Text(b"1".to_vec()));
+            }
+            return Err(fault);
+        }
+    }
+    db.put(position, Value::Text(at.clone()));
+    db.remove(partial);
+    db.remove(trial);
+    Ok(Reply::OK)
 }
 
 fn empty(db: &mut Keyspace, keep: &[Vec<u8>]) -> Reply {

@@ -173,6 +173,7 @@ impl Backend {
         self.paused = false;
         self.set_loading(false);
         self.set_full(false);
+        self.store.set_spoils_copies(false);
     }
 
     /// Runs commands as an administrator on this machine.

@@ -71,6 +71,11 @@ pub enum Fault {
         /// Microseconds until it is as before.
         us: u64,
     },
+    /// From now on a backend cannot restore the last key of a copy.
+    SpoilCopies {
+        /// Which.
+        backend: usize,
+    },
     /// Backends are out of memory.
     Oom {
         /// Which; all without a number.

@@ -86,6 +86,7 @@ impl World {
                     self.env.agenda.after(us, Due::Heal(Healing::Memory { backend: i }));
                 }
             }
+            Fault::SpoilCopies { backend } => self.backends[backend].store.set_spoils_copies(true),
             Fault::CrashProxy { proxy } => self.crash_proxy(proxy),
             Fault::StartProxy { fresh } => self.start_proxy(fresh),
         }

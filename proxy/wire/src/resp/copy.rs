@@ -1,8 +1,7 @@
 //! Copying keys whole between servers: DUMP and PEXPIRETIME on one, RESTORE on the other.
 //!
-//! The copy and its position are two transactions. A RESTORE can fail inside EXEC without stopping
-//! the others, so the position is written only after every reply was seen; until then a mark says
-//! that what the server holds is part of a copy.
+//! A RESTORE can fail inside EXEC without stopping the others, so a script writes the values, and their position
+//! once all of them are there.
 
 use super::flush::is_flush;
 use super::transaction::{RESERVED_PREFIX, Reserved};
@@ -17,6 +16,16 @@ fn names_no_key(known: &Command, args: Args) -> bool {
     let runs = matches!(command::classify(known, args), Carry::Script(Scripting::Eval));
     runs && command::published(args).is_none() && command::first_key(known, args).is_none()
 }
+
+/// Makes keys what they were elsewhere, the group's tail the first of them, then writes the position and removes the
+/// marks. What fails at the first key changed nothing. Later it leaves the mark of half a copy.
+pub const PUT: &str = "local puts=#KEYS-3 for i=1,puts do local at,done=ARGV[2*i] \
+if at=='' then done=redis.pcall('DEL',KEYS[i]) \
+else done=redis.pcall('RESTORE',KEYS[i],at,ARGV[2*i+1],'REPLACE','ABSTTL') end \
+if type(done)=='table' and done.err then \
+if i>1 then redis.call('SET',KEYS[puts+2],'1') end return done end end \
+redis.call('SET',KEYS[puts+1],ARGV[1]) redis.call('DEL',KEYS[puts+2],KEYS[puts+3]) \
+return redis.status_reply('OK')";
 
 /// Copies keys between servers of one group.
 #[derive(Debug, Clone)]
@@ -70,29 +79,30 @@ impl ByValue for Copier {
         commands.finish()
     }
 
-    fn store(&self, keys: &Keys, fetched: &Bytes) -> Option<Request> {
+    fn store(&self, keys: &Keys, fetched: &Bytes, at: Position) -> Option<Request> {
         let replies = Value::parse_all(fetched)?;
         let (tail, values) = replies.split_first()?;
         if values.len() != keys.len() * 2 {
             return None;
         }
-        let mut commands = Commands::default();
-        commands.add(&[b"MULTI"]);
-        commands.add(&[b"SET", self.reserved.partial.as_bytes(), b"1"]);
-        commands.restore(self.reserved.tail.as_bytes(), tail, &Value::Integer(-1))?;
-        for (key, pair) in keys.iter().zip(values.chunks(2)) {
-            commands.restore(key, &pair[0], &pair[1])?;
+        let mut puts = vec![Put::of(tail, &Value::Integer(-1))?];
+        for pair in values.chunks(2) {
+            puts.push(Put::of(&pair[0], &pair[1])?);
         }
-        commands.add(&[b"EXEC"]);
+        let Reserved { position, tail, partial, trial, .. } = &self.reserved;
+        let (count, at) = ((puts.len() + 3).to_string(), at.to_string());
+        let mut words = vec![&b"EVAL"[..], PUT.as_bytes(), count.as_bytes(), tail.as_bytes()];
+        words.extend(keys.iter().map(AsRef::<[u8]>::as_ref));
+        words.extend([position.as_bytes(), partial.as_bytes(), trial.as_bytes(), at.as_bytes()]);
+        words.extend(puts.iter().flat_map(|put| [put.deadline.as_bytes(), put.dump]));
+        let mut commands = Commands::default();
+        commands.add(&words);
         Some(commands.finish())
     }
 
     fn succeeded(&self, answer: &Bytes) -> bool {
-        let fine =
-            |value: &Value| value.error().is_none() && value.items().iter().all(|v| v.error().is_none());
-        Value::parse_all(answer).is_some_and(|all| {
-            all.iter().all(fine) && all.last().is_some_and(|exec| !exec.items().is_empty())
-        })
+        Value::parse_all(answer)
+            .is_some_and(|all| matches!(all.as_slice(), [Value::Simple(ok)] if ok.as_ref() == b"OK"))
     }
 
     fn expire(&self, keys: &[Bytes], now: UnixMs) -> Bytes {
@@ -126,14 +136,26 @@ impl ByValue for Copier {
     fn all_done(&self, replies: &Bytes) -> bool {
         trial::all_done(replies)
     }
+}
 
-    fn seal(&self, at: Position) -> Request {
-        let mut commands = Commands::default();
-        commands.add(&[b"MULTI"]);
-        commands.add(&[b"SET", self.reserved.position.as_bytes(), at.to_string().as_bytes()]);
-        commands.add(&[b"DEL", self.reserved.partial.as_bytes(), self.reserved.trial.as_bytes()]);
-        commands.add(&[b"EXEC"]);
-        commands.finish()
+/// What becomes of a key.
+struct Put<'a> {
+    /// As RESTORE takes it with ABSTTL; empty for a key that is gone.
+    deadline: String,
+    dump: &'a [u8],
+}
+
+impl<'a> Put<'a> {
+    /// What DUMP and PEXPIRETIME said of it. `None` when they said nothing of use.
+    fn of(dump: &'a Value, deadline: &Value) -> Option<Put<'a>> {
+        match (dump, deadline) {
+            // -2: it was there, and expired before its deadline was asked for.
+            (Value::Null, _) | (_, Value::Integer(-2)) => Some(Put { deadline: String::new(), dump: b"" }),
+            (dump, Value::Integer(at)) => {
+                Some(Put { deadline: (*at).max(0).to_string(), dump: dump.bytes()? })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -156,20 +178,6 @@ impl Commands {
     fn add(&mut self, words: &[&[u8]]) {
         encode::command(words.iter().copied(), &mut self.bytes);
         self.count += 1;
-    }
-
-    /// Makes `key` what DUMP and PEXPIRETIME said of it. `None` when they said nothing of use.
-    fn restore(&mut self, key: &[u8], dump: &Value, deadline: &Value) -> Option<()> {
-        match (dump, deadline) {
-            // -2: it was there, and expired before its deadline was asked for.
-            (Value::Null, _) | (_, Value::Integer(-2)) => self.add(&[b"DEL", key]),
-            (dump, Value::Integer(deadline)) => {
-                let deadline = (*deadline).max(0).to_string();
-                self.add(&[b"RESTORE", key, deadline.as_bytes(), dump.bytes()?, b"REPLACE", b"ABSTTL"]);
-            }
-            _ => return None,
-        }
-        Some(())
     }
 
     fn finish(self) -> Request {
@@ -218,12 +226,12 @@ mod tests {
         let keys = Keys::from([Bytes::from_static(b"k")]);
         let store = |deadline: &str| {
             let answer = Bytes::from(format!("$-1\r\n$1\r\nx\r\n:{deadline}\r\n"));
-            copier.store(&keys, &answer).expect("a full answer").payload
+            copier.store(&keys, &answer, Position::default()).expect("a full answer").payload
         };
         let has = |payload: Bytes, word: &[u8]| payload.windows(word.len()).any(|part| part == word);
-        assert!(has(store("-2"), b"$3\r\nDEL\r\n$1\r\nk\r\n"));
-        assert!(!has(store("-2"), b"$7\r\nRESTORE\r\n$1\r\nk\r\n"));
-        assert!(has(store("-1"), b"$7\r\nRESTORE\r\n$1\r\nk\r\n$1\r\n0\r\n"));
+        let at = b"0:0:0000000000000000\r\n$0\r\n\r\n$0\r\n\r\n";
+        assert!(has(store("-2"), &[&at[..], b"$0\r\n\r\n$0\r\n\r\n"].concat()));
+        assert!(has(store("-1"), &[&at[..], b"$1\r\n0\r\n$1\r\nx\r\n"].concat()));
     }
 
     /// A check of them would be an entry that touches them, and mending would copy them.

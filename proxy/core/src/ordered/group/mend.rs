@@ -21,6 +21,7 @@ const MEND_KEYS: usize = 20_000;
 /// A copy larger than this is not made in one piece, nor are more bytes of keys remembered for one.
 pub(super) const MEND_BYTES: usize = 64 << 20;
 const MEND_TRIES: u32 = 8;
+const TOO_OFTEN: &str = "it was tried too often";
 
 /// One replica's mending.
 pub(super) struct Mend {
@@ -45,10 +46,8 @@ enum Step {
     Waiting(u64),
     /// A replica was asked for these keys at this position.
     Fetching(Position, Keys),
-    /// They are being written.
+    /// They are being written, with the position.
     Storing(Position, usize),
-    /// The position is being written.
-    Sealing(Position, usize),
 }
 
 impl Mend {
@@ -222,7 +221,7 @@ impl Group {
             Step::Fetching(..) if self.alone_in_record(i) => {
                 self.mend_goes_on(i, Step::Waiting(now.us + BACKOFF_US));
             }
-            Step::Fetching(at, keys) => match self.by_value.store(&keys, answer) {
+            Step::Fetching(at, keys) => match self.by_value.store(&keys, answer, at) {
                 Some(request) if answer.len() <= MEND_BYTES => {
                     let size = request.payload.len();
                     self.mend_ask(i, i, request, size, now, fx);
@@ -231,16 +230,12 @@ impl Group {
                 _ => self.mend_failed(i, "the values are too large, or cannot be read whole", fx),
             },
             Step::Storing(at, count) if self.by_value.succeeded(answer) => {
-                let request = self.by_value.seal(at);
-                self.mend_ask(i, i, request, 0, now, fx);
-                self.mend_goes_on(i, Step::Sealing(at, count));
-            }
-            Step::Sealing(at, count) if self.by_value.succeeded(answer) => {
                 self.copies.end(i);
                 fx.notes.push(Note::Mended { replica: i, keys: count });
                 self.mended(i, at, now, fx);
             }
-            Step::Storing(..) | Step::Sealing(..) => self.mend_failed(i, "it does not take the values", fx),
+            // It may be short of memory.
+            Step::Storing(..) => self.mend_again(i, "it does not take the values", now, fx),
         }
     }
 
@@ -251,7 +246,7 @@ impl Group {
             self.feed_from(i, at.seq, fx);
         } else {
             // The ring has left it behind meanwhile. What was touched since is known, and copied as well.
-            self.mend_again(i, now, fx);
+            self.mend_again(i, TOO_OFTEN, now, fx);
         }
     }
 
@@ -264,15 +259,16 @@ impl Group {
     /// A question asked for the mending of `i` will not be answered.
     pub(super) fn mend_lost(&mut self, i: usize, token: u64, now: Now, fx: &mut Effects) {
         if self.mends[i].as_ref().is_some_and(|mend| mend.token == token) {
-            self.mend_again(i, now, fx);
+            self.mend_again(i, TOO_OFTEN, now, fx);
         }
     }
 
-    fn mend_again(&mut self, i: usize, now: Now, fx: &mut Effects) {
+    /// Tries again a little later; `why` is told when that was done too often.
+    fn mend_again(&mut self, i: usize, why: &'static str, now: Now, fx: &mut Effects) {
         let Some(mend) = &mut self.mends[i] else { return };
         mend.tries += 1;
         if mend.tries > MEND_TRIES {
-            return self.mend_failed(i, "it was tried too often", fx);
+            return self.mend_failed(i, why, fx);
         }
         mend.step = Step::Waiting(now.us + BACKOFF_US * u64::from(mend.tries));
     }

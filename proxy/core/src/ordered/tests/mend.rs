@@ -31,9 +31,7 @@ fn a_suffix_that_is_on_no_log_is_undone_by_value() {
     world.write(1, 2);
     assert_eq!(world.sent(), to_all(2, "3=1/2;"), "the others go on");
     world.step(Event::Read { replica: 1, bytes: Bytes::from_static(b"values") });
-    assert_eq!(world.sent(), [(2, "read store values".into())]);
-    world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"+OK") });
-    assert_eq!(world.sent(), [(2, "read seal 2".into())]);
+    assert_eq!(world.sent(), [(2, "read store values at 2".into())]);
     world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"+OK") });
     assert_eq!(world.sent(), [(2, "3=1/2;".into())], "fed from where the values were read");
     assert_eq!(
@@ -73,7 +71,6 @@ fn a_replica_that_the_ring_leaves_behind_while_it_is_mended_is_mended_on() {
         world.apply(0, &["+OK"]);
         world.apply(1, &["+OK"]);
     }
-    world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"+OK") });
     world.fx.clear();
     world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"+OK") });
     assert_eq!(world.group.health().replicas[2].state, ReplicaState::Mending);
@@ -88,8 +85,14 @@ fn values_that_are_not_taken_leave_the_replica_stale() {
     let (position, tail) = diverged(&world);
     let attachment = Attachment { position: Some(position), tail, ..Attachment::default() };
     world.step(Event::Attached { replica: 2, attachment });
-    world.step(Event::Read { replica: 1, bytes: Bytes::from_static(b"values") });
-    world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"-ERR bad format") });
+    let mut tries = 0;
+    while world.group.health().replicas[2].state == ReplicaState::Mending {
+        world.step(Event::Read { replica: 1, bytes: Bytes::from_static(b"values") });
+        world.step(Event::Read { replica: 2, bytes: Bytes::from_static(b"-ERR bad format") });
+        world.wait(1_000);
+        tries += 1;
+    }
+    assert_eq!(tries, 9, "the first may be for want of memory");
     let state = world.group.health().replicas[2].state;
     assert_eq!(state, ReplicaState::Stale(StaleReason::Diverged));
 }

@@ -45,8 +45,8 @@ impl ByValue for NoValues {
         Request { payload: Bytes::from(format!("fetch {}", names.join(","))), commands: 1 }
     }
 
-    fn store(&self, _: &Keys, fetched: &Bytes) -> Option<Request> {
-        let text = format!("store {}", String::from_utf8_lossy(fetched));
+    fn store(&self, _: &Keys, fetched: &Bytes, at: Position) -> Option<Request> {
+        let text = format!("store {} at {}", String::from_utf8_lossy(fetched), at.seq);
         Some(Request { payload: Bytes::from(text), commands: 1 })
     }
 
@@ -113,10 +113,6 @@ impl ByValue for NoValues {
 
     fn bucket(&self, key: &[u8]) -> u16 {
         u16::from(key[0])
-    }
-
-    fn seal(&self, at: Position) -> Request {
-        Request { payload: Bytes::from(format!("seal {}", at.seq)), commands: 1 }
     }
 }
 
