@@ -92,8 +92,10 @@ impl Group {
         if !begun || self.in_sync.asked.is_some() {
             return;
         }
-        // After an adoption by all, everybody who may be a member is.
-        let members = self.in_sync.recorded.unwrap_or(self.everyone());
+        // Where nobody knows who was one, whoever holds all that was adopted becomes one, and nobody else; of a log that
+        // begins, everybody does.
+        let begins = self.barrier == 1;
+        let members = self.in_sync.recorded.unwrap_or(if begins { self.everyone() } else { 0 });
         let commit = self.commit();
         let works = |r: &Replica| r.on_log() && !r.suspect && r.retry_at_us == 0;
         let working = mask(&self.replicas, works);
@@ -104,6 +106,9 @@ impl Group {
         let joined = members | if self.phase == Phase::Serving { caught_up } else { complete };
         let kept = joined & working;
         let wanted = if kept.count_ones() >= min { kept } else { joined };
+        if self.in_sync.recorded.is_none() && wanted.count_ones() < min {
+            return;
+        }
         if self.in_sync.recorded != Some(wanted) {
             self.in_sync.asked = Some(wanted);
             fx.in_sync = Some(wanted);

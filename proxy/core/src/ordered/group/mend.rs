@@ -21,7 +21,6 @@ const MEND_KEYS: usize = 20_000;
 /// A copy larger than this is not made in one piece, nor are more bytes of keys remembered for one.
 pub(super) const MEND_BYTES: usize = 64 << 20;
 const MEND_TRIES: u32 = 8;
-const TOO_OFTEN: &str = "it was tried too often";
 
 /// One replica's mending.
 pub(super) struct Mend {
@@ -234,8 +233,7 @@ impl Group {
                 fx.notes.push(Note::Mended { replica: i, keys: count });
                 self.mended(i, at, now, fx);
             }
-            // It may be short of memory.
-            Step::Storing(..) => self.mend_again(i, "it does not take the values", now, fx),
+            Step::Storing(..) => self.mend_failed(i, "it does not take the values", fx),
         }
     }
 
@@ -246,7 +244,7 @@ impl Group {
             self.feed_from(i, at.seq, fx);
         } else {
             // The ring has left it behind meanwhile. What was touched since is known, and copied as well.
-            self.mend_again(i, TOO_OFTEN, now, fx);
+            self.mend_again(i, now, fx);
         }
     }
 
@@ -259,16 +257,22 @@ impl Group {
     /// A question asked for the mending of `i` will not be answered.
     pub(super) fn mend_lost(&mut self, i: usize, token: u64, now: Now, fx: &mut Effects) {
         if self.mends[i].as_ref().is_some_and(|mend| mend.token == token) {
-            self.mend_again(i, TOO_OFTEN, now, fx);
+            self.mend_again(i, now, fx);
         }
     }
 
-    /// Tries again a little later; `why` is told when that was done too often.
-    fn mend_again(&mut self, i: usize, why: &'static str, now: Now, fx: &mut Effects) {
+    /// The state of whoever was asked keeps it from answering, for want of memory say. That passes.
+    pub(super) fn mend_refused(&mut self, i: usize, token: u64, now: Now) {
+        if let Some(mend) = self.mends[i].as_mut().filter(|mend| mend.token == token) {
+            mend.step = Step::Waiting(now.us + BACKOFF_US * u64::from(MEND_TRIES));
+        }
+    }
+
+    fn mend_again(&mut self, i: usize, now: Now, fx: &mut Effects) {
         let Some(mend) = &mut self.mends[i] else { return };
         mend.tries += 1;
         if mend.tries > MEND_TRIES {
-            return self.mend_failed(i, why, fx);
+            return self.mend_failed(i, "it was tried too often", fx);
         }
         mend.step = Step::Waiting(now.us + BACKOFF_US * u64::from(mend.tries));
     }

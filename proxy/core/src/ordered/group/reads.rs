@@ -132,10 +132,11 @@ impl Group {
     pub(super) fn read_lost(&mut self, i: usize, now: Now, fx: &mut Effects) {
         self.replicas[i].suspect = false;
         if let Some(flight) = self.replicas[i].reads.pop_front() {
-            if let Asker::Trial(number) = flight.asker {
-                return self.trial_unclear(i, number, fx);
+            match flight.asker {
+                Asker::Trial(number) => self.trial_unclear(i, number, fx),
+                Asker::Mend(target, token) => self.mend_refused(target, token, now),
+                _ => self.lose_read(i, flight, now, fx),
             }
-            self.lose_read(i, flight, now, fx);
         }
     }
 

@@ -93,6 +93,23 @@ fn nothing_is_acknowledged_before_there_is_a_record() {
 }
 
 #[test]
+fn nobody_is_recorded_who_may_lack_what_was_acknowledged() {
+    let at = |seq| Some(Position { epoch: 1, seq, hash: seq });
+    let mut world = World::unattached(3, |config| config.ack = Ack::InSync { min: 2 });
+    world.group.restart(2, Past::default());
+    world.know_deadlines();
+    world.attach(0, at(9));
+    world.attach(1, at(2));
+    world.attach(2, at(3));
+    assert_eq!(state(&world, 1), ReplicaState::Stale(StaleReason::TooFarBehind));
+    world.apply(0, &[]);
+    assert_eq!(world.fx.in_sync.take(), None, "one is not enough, and the others may not be called members");
+    world.step(Event::Disconnected { replica: 1 });
+    world.attach(1, Some(world.group.head()));
+    assert_eq!(world.fx.in_sync.take(), Some(0b011), "a copy was made");
+}
+
+#[test]
 fn the_set_never_becomes_smaller_than_it_must_be() {
     let mut world = World::unattached(3, |config| config.ack = Ack::InSync { min: 2 });
     world.group.restart(2, Past::default());
