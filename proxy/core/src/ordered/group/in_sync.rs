@@ -78,7 +78,8 @@ impl Group {
         self.apply_in_sync();
     }
 
-    fn apply_in_sync(&mut self) {
+    /// Puts the rule of the set in force, which is another one once the log is known.
+    pub(super) fn apply_in_sync(&mut self) {
         if let super::Ack::InSync { .. } = self.config.ack {
             let rule = self.in_sync_rule();
             self.rules.iter_mut().for_each(|state| state.rule = rule.clone());
@@ -106,7 +107,9 @@ impl Group {
         let joined = members | if self.phase == Phase::Serving { caught_up } else { complete };
         let kept = joined & working;
         let wanted = if kept.count_ones() >= min { kept } else { joined };
-        if self.in_sync.recorded.is_none() && wanted.count_ones() < min {
+        let unknown = self.in_sync.recorded.is_none() && !begins;
+        // A set that begins small is one that few losses make empty: whoever is about to hold everything is waited for.
+        if unknown && (wanted.count_ones() < min || working & !complete != 0) {
             return;
         }
         if self.in_sync.recorded != Some(wanted) {

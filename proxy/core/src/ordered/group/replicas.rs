@@ -131,6 +131,7 @@ impl Group {
             self.tail = (tail.len() as u32, tail.iter().map(payloads).sum());
         }
         (self.phase, self.forgotten) = (Phase::Barrier, false);
+        self.apply_in_sync();
         self.restored.clear();
         self.begin_records();
         let fresh = best.is_none();

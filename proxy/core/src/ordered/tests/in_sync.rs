@@ -106,6 +106,7 @@ fn nobody_is_recorded_who_may_lack_what_was_acknowledged() {
     assert_eq!(world.fx.in_sync.take(), None, "one is not enough, and the others may not be called members");
     world.step(Event::Disconnected { replica: 1 });
     world.attach(1, Some(world.group.head()));
+    assert_eq!(world.group.phase(), Phase::Barrier, "nothing is acknowledged before");
     assert_eq!(world.fx.in_sync.take(), Some(0b011), "a copy was made");
 }
 
