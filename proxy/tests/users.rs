@@ -162,6 +162,34 @@ fn a_change_counts_from_the_next_command_of_every_client() {
     assert_eq!(bob.line("EXEC").strings(), ["OK"]);
 }
 
+/// Several clients of one thread have said something by the time it looks: what comes behind a change is refused,
+/// though nobody told the others of it yet.
+#[test]
+fn a_change_counts_for_what_is_read_in_the_same_turn() {
+    let mut setup = Setup::new(Kind::Redis, 1);
+    setup.rest = "[proxy]\nworkers = 1\n".into();
+    let cluster = Cluster::start(setup);
+    let mut op = cluster.client();
+    let mut refused = 0;
+    for round in 0..5 {
+        op.ok("ACL SETUSER bob on nopass ~* +@all");
+        let mut bobs: Vec<Client> = (0..4).map(|_| login(&cluster, "bob", "x")).collect();
+        signal(cluster.proxy.pid(), "STOP");
+        let change = ["ACL SETUSER bob -rpush".into(), format!("RPUSH log:{round} changed")];
+        op.send(&harness::lines(&[&change[0], &change[1]])).expect("it is kept for the proxy");
+        for bob in &mut bobs {
+            bob.send(&harness::lines(&[&format!("RPUSH log:{round} bob")]))
+                .expect("it is kept for the proxy");
+        }
+        signal(cluster.proxy.pid(), "CONT");
+        (0..2).for_each(|_| assert!(!op.read().expect("an answer").is_error()));
+        refused += bobs.iter_mut().filter_map(|bob| bob.read().ok()).filter(|reply| reply.is_error()).count();
+        let log = op.line(&format!("LRANGE log:{round} 0 -1")).strings();
+        assert_eq!(log.last().map(String::as_str), Some("changed"), "{log:?}");
+    }
+    assert!(refused > 0, "all of them were read before the change");
+}
+
 #[test]
 fn a_deleted_user_is_gone_and_a_new_one_of_its_name_is_another() {
     let cluster = plain();
