@@ -3,7 +3,7 @@
 
 use super::account::Account;
 use crate::listen::pubsub::Kind;
-use crate::listen::session::Session;
+use crate::listen::session::{Session, flush};
 use crate::worker::Worker;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,7 +57,16 @@ impl Session {
 impl Worker {
     /// Every client of this thread notices what became of its user.
     pub fn look_at_users(&self) {
-        self.all_sessions().iter().for_each(|session| session.borrow_mut().keep_up());
+        for session in self.all_sessions() {
+            let mut s = session.borrow_mut();
+            let before = s.access.turns();
+            s.keep_up();
+            let stops = s.access.turns() != before && self.recheck_wait(&mut s);
+            drop(s);
+            if stops {
+                flush(self, &session);
+            }
+        }
     }
 
     /// Has the users read again, away from this thread. `None`: nothing is to be answered now, the command comes again.
