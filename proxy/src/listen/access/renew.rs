@@ -33,16 +33,16 @@ impl Session {
             self.become_user(None);
             return true;
         };
-        match gate.account(old.name.as_bytes()) {
-            Some(new) if !old.is_gone() => {
-                let differs = !Arc::ptr_eq(&old, &new);
-                if differs {
-                    self.become_user(Some(new.clone()));
-                }
-                !differs || self.may_still_hear(&new)
-            }
-            _ => false,
+        // One of that name that came after it is somebody else.
+        let life = self.access.life;
+        let Some(new) = gate.member(old.name.as_bytes()).filter(|new| new.life == life) else {
+            return false;
+        };
+        if Arc::ptr_eq(&old, &new.account) {
+            return true;
         }
+        self.become_user(Some(new.clone()));
+        self.may_still_hear(&new.account)
     }
 
     fn may_still_hear(&self, account: &Account) -> bool {
