@@ -80,11 +80,10 @@ impl Worker {
         // Who leaves meanwhile is not kept.
         let session = self.session(s.number).map(|session| Rc::downgrade(&session));
         tokio::task::spawn_local(async move {
-            let done = tokio::task::spawn_blocking(move || users.load()).await;
+            let done = users.load().await;
             if let Some(session) = session.and_then(|session| session.upgrade()) {
                 let mut s = session.borrow_mut();
-                s.access.loaded =
-                    Some(done.unwrap_or_else(|_| Err("ERR internal error: nothing was read".into())));
+                s.access.loaded = Some(done);
                 s.postponed = false;
                 s.client.wake();
             }

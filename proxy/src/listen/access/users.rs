@@ -6,6 +6,7 @@ use super::roll::{Accounts, Roll};
 use crate::config::{self, Config, Listener, Severity};
 use crate::worker::{Mail, Mailbox};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The most users of one listener, if clients make them.
@@ -20,6 +21,20 @@ pub const NO_FILE: &str = "ERR This Redis instance is not configured to use an A
                            SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in \
                            order to store users in the Redis configuration.";
 
+/// How a reading of the file ended.
+#[derive(Debug)]
+struct Reading {
+    /// The first one is 1.
+    number: u64,
+    done: Result<(), String>,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Reading { number: 0, done: Ok(()) }
+    }
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Users {
@@ -27,8 +42,10 @@ pub struct Users {
     /// Where they are configured, if in a file.
     file: OnceLock<PathBuf>,
     changing: Mutex<()>,
-    /// The file is being read; changes do not wait for that.
-    reading: Mutex<()>,
+    /// The reading that ended last. Held while the file is read; changes do not wait for that.
+    read: Arc<tokio::sync::Mutex<Reading>>,
+    /// How many readings began.
+    begun: AtomicU64,
     /// Of the threads that have clients.
     mailboxes: Arc<[Arc<Mailbox>]>,
 }
@@ -43,7 +60,8 @@ impl Users {
             rolls,
             file: OnceLock::new(),
             changing: Mutex::default(),
-            reading: Mutex::default(),
+            read: Arc::default(),
+            begun: AtomicU64::new(0),
             mailboxes,
         }
     }
@@ -104,12 +122,29 @@ impl Users {
         Ok(deleted)
     }
 
-    /// Reads them again from the file. What clients made or changed is dropped; on an error nothing changes. Waits for
-    /// the disk. The error is for a client or the log, and holds no secret.
-    pub fn load(&self) -> Result<(), String> {
+    /// Reads them again from the file. What clients made or changed is dropped; on an error nothing changes. The error
+    /// is for a client or the log, and holds no secret. However many ask, one thread reads: whoever waits shares the
+    /// first reading that began after it asked.
+    pub async fn load(self: Arc<Self>) -> Result<(), String> {
+        let asked = self.begun.load(Ordering::Acquire);
+        let mut read = self.read.clone().lock_owned().await;
+        if read.number > asked {
+            return read.done.clone();
+        }
+        // The thread keeps the lock, also if nobody waits for it any more: what is read later must not be replaced by
+        // what was read before.
+        let reading = tokio::task::spawn_blocking(move || {
+            let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
+            let done = self.read();
+            *read = Reading { number, done: done.clone() };
+            done
+        });
+        reading.await.unwrap_or_else(|_| Err("ERR internal error: nothing was read".into()))
+    }
+
+    /// Waits for the disk.
+    fn read(&self) -> Result<(), String> {
         let Some(file) = self.file.get() else { return Err(NO_FILE.into()) };
-        // What was read later must not be replaced by what was read before.
-        let Ok(_reading) = self.reading.lock() else { return Err(BROKEN.into()) };
         let env = |name: &str| std::env::var(name).ok();
         let loaded = config::load(file, &env).map_err(|report| told(&report));
         let done = loaded.and_then(|loaded| self.adopt(&loaded.config));
@@ -207,17 +242,58 @@ fn told(report: &config::Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::time::{Duration, Instant};
 
     fn config(second: &str, rules: &str) -> Config {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let file = dir.path().join("quorate.toml");
-        let text = format!(
+        std::fs::write(&file, text(second, rules)).expect("it can be written");
+        config::load(&file, &|_| None).map_err(|report| told(&report)).expect("a configuration").config
+    }
+
+    fn text(second: &str, rules: &str) -> String {
+        format!(
             "[listen.main]\naddress = \"127.0.0.1:1\"\ngroup = \"g\"\nusers = [\"app\"]\n[listen.second]\naddress = \
              \"127.0.0.1:2\"\ngroup = \"g\"\nusers = [{second}]\n[user.app]\nrules = \"{rules}\"\n[user.other]\nrules = \
              \"nopass\"\n[backend.r1]\nurl = \"redis://127.0.0.1:3\"\n[group.g]\nreplicas = [\"r1\"]\n[state]\ndir = \"state\"\n"
-        );
-        std::fs::write(&file, text).expect("it can be written");
-        config::load(&file, &|_| None).map_err(|report| told(&report)).expect("a configuration").config
+        )
+    }
+
+    /// A reading that blocks until it is let go: its file is a pipe.
+    #[test]
+    fn who_waits_shares_a_reading_that_began_later() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let file = dir.path().join("quorate.toml");
+        let made = std::process::Command::new("mkfifo").arg(&file).status().expect("mkfifo is there");
+        assert!(made.success());
+        let users = Arc::new(Users::new(&config("\"app\"", "nopass +get"), Arc::new([])));
+        users.read_from(file.clone());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("threads");
+        let first = runtime.spawn(users.clone().load());
+        // It is opened for writing as soon as somebody reads.
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&file).expect("it is being read");
+        assert_eq!(users.begun.load(Ordering::Acquire), 1);
+        let asked: Vec<_> = (0..50).map(|_| runtime.spawn(users.clone().load())).collect();
+        let began = Instant::now();
+        runtime.block_on(async {
+            while Arc::strong_count(&users.read) < 52 {
+                assert!(began.elapsed() < Duration::from_secs(60), "they do not ask");
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(users.begun.load(Ordering::Acquire), 1, "nobody else reads meanwhile");
+        writer.write_all(b"no configuration").expect("it is read");
+        drop(writer);
+        assert!(runtime.block_on(first).expect("it ends").is_err());
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&file).expect("it is read again");
+        let right = text("\"app\"", "nopass +set");
+        writer.write_all(right.as_bytes()).expect("it is read");
+        drop(writer);
+        for one in asked {
+            assert_eq!(runtime.block_on(one).expect("it ends"), Ok(()));
+        }
+        assert_eq!(users.begun.load(Ordering::Acquire), 2, "one was enough for all of them");
     }
 
     fn life(users: &Users, listener: &str) -> Option<u64> {
