@@ -631,7 +631,7 @@ impl Ownership {
         let mut ask = Vec::new();
         for (replica, backend) in self.config.replicas(&self.config.groups[self.group]).enumerate() {
             let (sender, asked) = mpsc::unbounded_channel();
-            let (backend, shared, driver) = (backend.clone(), self.shared.clone(), driver.clone());
+            let (backend, shared, driver) = (backend.clone(), self.shared.clone(), Rc::downgrade(driver));
             tokio::task::spawn_local(Disk { replica, backend, shared, driver, asked }.run());
             ask.push(sender);
         }
