@@ -153,8 +153,14 @@ impl GroupShared {
             false => ("NOTAPPLIED", "nothing was changed, safe to retry"),
         };
         let reason = match cause {
-            Cause::Backend(error) if unknown => String::from_utf8_lossy(error).into_owned(),
-            Cause::Backend(error) => return String::from_utf8_lossy(error).into_owned(),
+            Cause::Backend(error) => {
+                let error = String::from_utf8_lossy(error);
+                if !unknown {
+                    // Clients know the server's own words for that.
+                    return error.into_owned();
+                }
+                error.trim_end_matches('.').into()
+            }
             Cause::Deadline { reachable, plan, waited_ms } => {
                 let rule = self.rule(*plan);
                 let up = rule::names(*reachable, |i| self.replica(i));

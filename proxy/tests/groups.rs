@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Client, Cluster, Kind, LONG, Setup, Value, lines, wait_until};
+use harness::{Client, Cluster, Kind, LONG, Proxy, Setup, Value, free_port, lines, wait_until};
 use quorate_wire::command::{SLOTS, slot};
 use sha1::{Digest, Sha1};
 use std::collections::BTreeSet;
@@ -485,4 +485,23 @@ fn events_of_keys_are_told_whichever_group_they_are_in() {
     by_name.ok("UNSUBSCRIBE");
     client.ok("SET more v");
     by_name.ok("PING");
+}
+
+/// Another proxy owns the second group: its events would never come.
+#[test]
+fn events_of_a_group_that_is_fenced_are_not_confirmed() {
+    let cluster = three();
+    let mut client = cluster.client();
+    client.ok("PSUBSCRIBE news.*");
+    client.ok("PUNSUBSCRIBE");
+    let _other = Proxy::start(&cluster.setup, &[free_port(), cluster.servers[1].port, free_port()]);
+    let [a, b, _] = one_each();
+    wait_until("it is fenced", LONG, || client.line(&format!("SET {b} v")).string().contains("was fenced"));
+    client.ok(&format!("SET {a} v"));
+    for line in ["SUBSCRIBE __keyevent@0__:set", "PSUBSCRIBE *", "SUBSCRIBE news __keyspace@0__:k"] {
+        let answer = client.line(line).string();
+        assert!(answer.starts_with("NOTAPPLIED") && answer.contains("'g2'"), "{line}: {answer}");
+    }
+    assert_eq!(client.ok("PUBSUB NUMSUB news").items[1].number(), 0, "none of them is there");
+    assert_eq!(client.ok("SUBSCRIBE news").items[2].number(), 1, "messages are the first group's");
 }

@@ -32,6 +32,29 @@ fn does_not_begin(proxy: &Proxy, why: &str) {
     });
 }
 
+/// The first server is there, the last word is on the second: nobody serves without that one.
+#[track_caller]
+fn only_the_second_knows(cluster: &mut Cluster, last: &str, why: &str) {
+    cluster.servers[1].kill();
+    cluster.proxy.run();
+    does_not_begin(&cluster.proxy, why);
+    cluster.servers[1].run();
+    cluster.proxy.wait_ready();
+    assert_eq!(cluster.client().line("GET k").string(), last);
+    cluster.assert_equal();
+}
+
+/// The first of two servers died and left the set, the second took a write, and then the proxy died.
+fn left_by_the_first() -> Cluster {
+    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 2).group(IN_SYNC));
+    wait_set(&cluster, &["r1", "r2"]);
+    cluster.servers[0].kill();
+    wait_set(&cluster, &["r2"]);
+    cluster.client().ok("SET k after");
+    cluster.proxy.kill();
+    cluster
+}
+
 fn one_of_two_is_lost(kind: Kind) {
     let mut cluster = Cluster::start(Setup::new(kind, 2).group(IN_SYNC));
     wait_set(&cluster, &["r1", "r2"]);
@@ -88,14 +111,8 @@ fn who_left_the_set_does_not_begin_again_without_the_last_member() {
     wait_set(&cluster, &["r2"]);
     cluster.client().ok("SET k after");
     cluster.proxy.kill();
-    cluster.servers[1].kill();
     cluster.servers[0].run();
-    cluster.proxy.run();
-    does_not_begin(&cluster.proxy, "r1 does not know what was acknowledged");
-    cluster.servers[1].run();
-    cluster.proxy.wait_ready();
-    assert_eq!(cluster.client().line("GET k").string(), "after");
-    cluster.assert_equal();
+    only_the_second_knows(&mut cluster, "after", "r1 does not know what was acknowledged");
     // The last member alone is enough, though it restarted.
     cluster.servers[0].kill();
     wait_set(&cluster, &["r2"]);
@@ -110,12 +127,7 @@ fn who_left_the_set_does_not_begin_again_without_the_last_member() {
 
 #[test]
 fn without_the_record_everybody_is_needed() {
-    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 2).group(IN_SYNC));
-    wait_set(&cluster, &["r1", "r2"]);
-    cluster.servers[0].kill();
-    wait_set(&cluster, &["r2"]);
-    cluster.client().ok("SET k after");
-    cluster.proxy.kill();
+    let mut cluster = left_by_the_first();
     cluster.proxy.forget();
     cluster.proxy.run();
     does_not_begin(&cluster.proxy, "nobody knows who was a member");
@@ -141,25 +153,14 @@ fn a_record_of_an_earlier_owner_is_not_believed() {
     second.client().ok("SET k second");
     second.kill();
     // By the first one's record r1 is a member, and it has not even restarted since.
-    cluster.servers[1].kill();
     cluster.servers[0].resume();
-    cluster.proxy.run();
-    does_not_begin(&cluster.proxy, "r1 does not know what the second owner acknowledged");
-    cluster.servers[1].run();
-    cluster.proxy.wait_ready();
-    assert_eq!(cluster.client().line("GET k").string(), "second");
-    cluster.assert_equal();
+    only_the_second_knows(&mut cluster, "second", "r1 does not know what the second owner acknowledged");
 }
 
 /// A state folder that moves to another machine takes the record along.
 #[test]
 fn a_second_proxy_goes_on_with_the_first_ones_record() {
-    let mut cluster = Cluster::start(Setup::new(Kind::Redis, 2).group(IN_SYNC));
-    wait_set(&cluster, &["r1", "r2"]);
-    cluster.servers[0].kill();
-    wait_set(&cluster, &["r2"]);
-    cluster.client().ok("SET k after");
-    cluster.proxy.kill();
+    let mut cluster = left_by_the_first();
     let mut second = cluster.second_proxy();
     does_not_begin(&second, "nobody knows who was a member");
     second.kill();

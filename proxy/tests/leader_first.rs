@@ -91,6 +91,13 @@ fn who_found_nothing_is_known(kind: Kind) {
     assert!(client.line("XREADGROUP GROUP g c STREAMS s >").null);
     let error = client.line("XREADGROUP GROUP g c STREAMS s other > >").string();
     assert!(error.starts_with("NOGROUP"), "{error}");
+    for (option, what) in [("COUNT", "value"), ("BLOCK", "timeout")] {
+        for number in ["+5", "007", "-0", "' 5'", "5x"] {
+            let error =
+                client.line(&format!("XREADGROUP GROUP g nobody {option} {number} STREAMS s >")).string();
+            assert_eq!(error, format!("ERR {what} is not an integer or out of range"), "{option} {number}");
+        }
+    }
     cluster.proxy.wait_in_sync();
     cluster.assert_equal();
     for server in &mut cluster.servers {

@@ -278,3 +278,26 @@ fn a_full_server_can_be_flushed() {
         cluster.assert_equal();
     }
 }
+
+/// One server did it, and then all refuse to hold what it did: nobody may say that it was not done.
+#[test]
+fn what_ran_where_no_memory_is_left_is_not_said_to_be_refused() {
+    let cluster = Cluster::start(Setup::new(Kind::Redis, 3).group("memory-watermark = 1.0"));
+    let mut client = cluster.client();
+    fill(&mut client);
+    cluster.assert_equal();
+    // The first one has room when the script begins, and none for the entry of what it did.
+    let room = [used(&cluster.servers[0]) + 100_000, 1, 1];
+    cluster.servers.iter().zip(room).for_each(|(server, bytes)| limit(server, bytes));
+    let script = "return redis.call('SET',KEYS[1],string.rep('x',300000))";
+    let reply = client.call(&["EVAL", script, "1", "k"]).string();
+    assert_eq!(
+        reply,
+        "UNKNOWN OOM command not allowed when used memory > 'maxmemory'; it may take effect on all replicas; check \
+         before retrying"
+    );
+    cluster.servers.iter().for_each(|server| limit(server, 0));
+    wait_until("it is written to again", LONG, || !client.line("SET other v").is_error());
+    cluster.assert_equal();
+    assert_eq!(client.line("EXISTS k").number(), 0, "it was undone where it ran");
+}

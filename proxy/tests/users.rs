@@ -162,6 +162,34 @@ fn a_change_counts_from_the_next_command_of_every_client() {
     assert_eq!(bob.line("EXEC").strings(), ["OK"]);
 }
 
+/// Several clients of one thread have said something by the time it looks: what comes behind a change is refused,
+/// though nobody told the others of it yet.
+#[test]
+fn a_change_counts_for_what_is_read_in_the_same_turn() {
+    let mut setup = Setup::new(Kind::Redis, 1);
+    setup.rest = "[proxy]\nworkers = 1\n".into();
+    let cluster = Cluster::start(setup);
+    let mut op = cluster.client();
+    let mut refused = 0;
+    for round in 0..5 {
+        op.ok("ACL SETUSER bob on nopass ~* +@all");
+        let mut bobs: Vec<Client> = (0..4).map(|_| login(&cluster, "bob", "x")).collect();
+        signal(cluster.proxy.pid(), "STOP");
+        let change = ["ACL SETUSER bob -rpush".into(), format!("RPUSH log:{round} changed")];
+        op.send(&harness::lines(&[&change[0], &change[1]])).expect("it is kept for the proxy");
+        for bob in &mut bobs {
+            bob.send(&harness::lines(&[&format!("RPUSH log:{round} bob")]))
+                .expect("it is kept for the proxy");
+        }
+        signal(cluster.proxy.pid(), "CONT");
+        (0..2).for_each(|_| assert!(!op.read().expect("an answer").is_error()));
+        refused += bobs.iter_mut().filter_map(|bob| bob.read().ok()).filter(|reply| reply.is_error()).count();
+        let log = op.line(&format!("LRANGE log:{round} 0 -1")).strings();
+        assert_eq!(log.last().map(String::as_str), Some("changed"), "{log:?}");
+    }
+    assert!(refused > 0, "all of them were read before the change");
+}
+
 #[test]
 fn a_deleted_user_is_gone_and_a_new_one_of_its_name_is_another() {
     let cluster = plain();
@@ -337,4 +365,43 @@ fn users_are_bounded_and_only_those_who_may_change_them() {
     assert!(op.call(&[&b"ACL"[..], b"SETUSER", b"u1", b"~\xff"]).string().contains("UTF-8"));
     assert!(op.call(&[&b"ACL"[..], b"SETUSER", b"\xff"]).string().contains("UTF-8"));
     op.ok("PING");
+}
+
+/// What it may not do any more it does not wait for either; who may do it waits on.
+#[test]
+fn who_waits_stops_when_it_may_not_any_more() {
+    let cluster = plain();
+    let mut op = cluster.client();
+    let command = |name: &str| format!("NOPERM this user has no permissions to run the '{name}' command");
+    for (line, change, error) in [
+        ("BLPOP list 0", "-blpop", command("blpop")),
+        ("BZPOPMIN zset 0", "resetkeys ~other", DENIED_KEY.into()),
+        ("BLMOVE list to LEFT RIGHT 0", "resetkeys ~list", DENIED_KEY.into()),
+        ("XREAD BLOCK 0 STREAMS stream $", "-@blocking", command("xread")),
+        ("XREADGROUP GROUP g c BLOCK 0 STREAMS stream >", "resetkeys ~list", DENIED_KEY.into()),
+    ] {
+        op.ok("DEL list zset to stream");
+        op.ok("XGROUP CREATE stream g $ MKSTREAM");
+        op.ok("ACL SETUSER bob reset on nopass ~* +@all");
+        op.ok("ACL SETUSER ann reset on nopass ~* +@all");
+        let (mut bob, mut ann) = (login(&cluster, "bob", "x"), login(&cluster, "ann", "x"));
+        [&mut bob, &mut ann].into_iter().for_each(|who| who.send(&harness::lines(&[line])).expect("sent"));
+        wait_until("both wait", LONG, || blocked(&cluster) == 2);
+        op.ok(&format!("ACL SETUSER bob {change}"));
+        assert_eq!(bob.read().expect("an error").string(), error, "{line}");
+        assert_eq!(bob.line("PING").string(), "PONG", "{line}");
+        assert_eq!(blocked(&cluster), 1, "{line}");
+        // A change that leaves it what it needs is none for it.
+        op.ok("ACL SETUSER ann -get");
+        ["RPUSH list v", "ZADD zset 1 v", "XADD stream * f v"].iter().for_each(|line| drop(op.ok(line)));
+        assert!(!ann.read().expect("what it waited for").is_error(), "{line}");
+    }
+    let denied = op.ok("ACL LOG").items.len();
+    assert_eq!(denied, 5, "each of them is in the log");
+}
+
+fn blocked(cluster: &Cluster) -> usize {
+    let info = cluster.client().ok("INFO clients").string();
+    let line = info.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quorate_core::ordered::Event;
 use quorate_wire::resp::Value;
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::Weak;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -26,14 +26,14 @@ pub struct Disk {
     pub backend: Backend,
     /// The group.
     pub shared: Arc<GroupShared>,
-    /// Its driver.
-    pub driver: Rc<RefCell<Driver>>,
+    /// Its driver, which holds the other end of `asked`.
+    pub driver: Weak<RefCell<Driver>>,
     /// Numbers of entries that it has applied.
     pub asked: mpsc::UnboundedReceiver<u64>,
 }
 
 impl Disk {
-    /// Serves until nobody can ask any more.
+    /// Serves until the driver is gone, and nobody can ask any more.
     pub async fn run(mut self) {
         let mut call = None;
         while let Some(through) = self.asked.recv().await {
@@ -46,7 +46,9 @@ impl Disk {
                     Err(Bytes::new())
                 }
             };
-            self.driver.borrow_mut().push([Event::Synced { replica: self.replica, through: synced }]);
+            // It may be gone since it asked.
+            let Some(driver) = self.driver.upgrade() else { return };
+            driver.borrow_mut().push([Event::Synced { replica: self.replica, through: synced }]);
         }
     }
 

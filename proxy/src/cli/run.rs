@@ -85,9 +85,9 @@ pub(super) fn failed(error: &StartError) -> Exit {
 async fn reload_on_signal(hangup: io::Result<Signal>, users: Arc<Users>, metrics: Arc<Metrics>) {
     let Ok(mut hangup) = hangup else { return };
     while hangup.recv().await.is_some() {
-        let (users, metrics) = (users.clone(), metrics.clone());
+        let _ = users.clone().load().await;
+        let metrics = metrics.clone();
         let read = move || {
-            let _ = users.load();
             metrics.terminators.iter().for_each(|terminator| {
                 terminator.reload();
             });

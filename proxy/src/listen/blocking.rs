@@ -77,14 +77,14 @@ impl Worker {
         let late = Later { kind, buckets, block: Arc::new(block) };
         let latest = if waits == Waits::Stream { command::latest(command, args) } else { Vec::new() };
         if !latest.is_empty() {
-            return self.find_latest(s, (command, args), &latest, late);
+            return self.find_latest(s, (command, args, raw), &latest, late);
         }
         let payload = match waits {
             Waits::Stream | Waits::StreamGroup => command::at_once(command, args, &[]),
             Waits::List | Waits::SortedSet => Bytes::copy_from_slice(raw),
         };
         let ticket = s.wait(self.now_us(), Shape::AsIs);
-        s.park(ticket);
+        s.park_with(ticket, raw);
         self.follow(s, command, args, ticket);
         self.begin_waiting(s, ticket, late, payload);
     }
@@ -101,7 +101,7 @@ impl Worker {
     fn find_latest(
         &self,
         s: &mut Session,
-        (command, args): (&'static Command, Args),
+        (command, args, raw): (&'static Command, Args, &[u8]),
         latest: &[(usize, usize)],
         late: Later,
     ) {
@@ -114,7 +114,7 @@ impl Worker {
         let words = args.from(0).map(Bytes::copy_from_slice).collect();
         let places = latest.iter().map(|(at, _)| *at).collect();
         let ticket = s.wait(self.now_us(), Shape::Latest(Box::new(Latest { words, places, late })));
-        s.park(ticket);
+        s.park_with(ticket, raw);
         self.follow(s, command, args, ticket);
         let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         buckets.into_iter().for_each(|bucket| outbox.bucket(bucket));
@@ -145,16 +145,29 @@ impl Worker {
     /// A session does not wait any more: it left, or somebody made it stop. `true`: a group is to be told so
     /// at the end of this turn.
     pub fn unblock(&self, s: &mut Session, how: Option<Unblock>) -> bool {
-        let Some(ticket) = s.parked() else { return false };
         let reply = how.map(|how| match how {
             Unblock::Timeout if s.dialect == 3 => Bytes::from_static(b"_\r\n"),
             Unblock::Timeout => Bytes::from_static(b"*-1\r\n"),
-            Unblock::Error => {
-                let mut out = BytesMut::new();
-                encode::error("UNBLOCKED client unblocked via CLIENT UNBLOCK", &mut out);
-                out.freeze()
+            Unblock::Error => error_line("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+        });
+        self.stop_waiting(s, reply)
+    }
+
+    /// Has a session that waits for data stop if its user may not do that any more. `true`: it gets an error.
+    pub(in crate::listen) fn recheck_wait(&self, s: &mut Session) -> bool {
+        let mut denied = None;
+        each_command(&s.parked_with(), |_, args| {
+            if let Ok(command) = command::resolve(args) {
+                denied = self.denied(s, command, args);
             }
         });
+        let Some(message) = denied else { return false };
+        self.stop_waiting(s, Some(error_line(&message)));
+        true
+    }
+
+    fn stop_waiting(&self, s: &mut Session, reply: Option<Bytes>) -> bool {
+        let Some(ticket) = s.parked() else { return false };
         if s.seeks_latest(ticket) {
             // The group knows nothing of its wait yet.
             if let Some(reply) = reply {
@@ -191,4 +204,10 @@ impl Worker {
         let count = waits.map_or(0, |client| u8::from(client.unblock(how)));
         s.answer(Bytes::from(format!(":{count}\r\n")));
     }
+}
+
+fn error_line(text: &str) -> Bytes {
+    let mut out = BytesMut::with_capacity(text.len() + 3);
+    encode::error(text, &mut out);
+    out.freeze()
 }

@@ -5,7 +5,6 @@ use crate::config::{Digest, Listener, Secret, User};
 use quorate_wire::access::Rules;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// The name of the user that a client is before it logs in.
 pub const DEFAULT: &str = "default";
@@ -45,8 +44,6 @@ pub struct Account {
     pub bucket: Option<Arc<Bucket>>,
     passwords: Vec<Password>,
     origin: Origin,
-    /// Set once nobody is this user any more; one of the same name that is made later is another user.
-    gone: Arc<AtomicBool>,
 }
 
 impl Account {
@@ -88,7 +85,6 @@ impl Account {
             bucket: None,
             passwords: Vec::new(),
             origin: Origin::Client,
-            gone: Arc::default(),
         }
     }
 
@@ -98,7 +94,6 @@ impl Account {
             name: self.name.clone(),
             bucket: self.bucket.clone(),
             passwords: self.passwords.clone(),
-            gone: self.gone.clone(),
             ..Account::new(&self.name, self.rules.clone())
         };
         for rule in rules {
@@ -177,16 +172,6 @@ impl Account {
             && self.rules == other.rules
             && self.passwords == other.passwords
             && rate(self) == rate(other)
-    }
-
-    /// Nobody is this user any more.
-    pub fn end(&self) {
-        self.gone.store(true, Relaxed);
-    }
-
-    /// Was it deleted?
-    pub fn is_gone(&self) -> bool {
-        self.gone.load(Relaxed)
     }
 }
 

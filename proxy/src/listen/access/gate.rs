@@ -2,8 +2,9 @@
 
 use super::account::{Account, DEFAULT};
 use super::log::Log;
+use super::roll::{Member, Roll};
 use super::throttle::Throttle;
-use super::users::{Roll, Users};
+use super::users::Users;
 use crate::config::{Config, Listener, Rate};
 use crate::tls::Complaints;
 use std::sync::Arc;
@@ -104,15 +105,20 @@ impl Gate {
         }
     }
 
+    /// The user of this name, and which one of that name it is.
+    pub fn member(&self, name: &[u8]) -> Option<Member> {
+        self.roll.member(name)
+    }
+
     /// The user of this name.
     pub fn account(&self, name: &[u8]) -> Option<Arc<Account>> {
-        self.roll.account(name)
+        self.roll.member(name).map(|member| member.account)
     }
 
     /// Who a client is that says nothing; `None` if it must log in.
-    pub fn unnamed(&self) -> Option<Arc<Account>> {
-        self.account(DEFAULT.as_bytes())
-            .filter(|account| account.rules.is_enabled() && account.rules.is_open())
+    pub fn unnamed(&self) -> Option<Member> {
+        self.member(DEFAULT.as_bytes())
+            .filter(|member| member.account.rules.is_enabled() && member.account.rules.is_open())
     }
 
     /// Counts what was turned away.

@@ -33,13 +33,13 @@ pub fn login(worker: &Worker, s: &mut Session, user: &[u8], password: &[u8]) -> 
     };
     // Also for users that there are not, so that they take as long.
     let guess = Digest::of(password);
-    let account = s.port.gate.account(user);
-    match account.filter(|account| account.admits(&guess)) {
-        Some(account) => {
+    let member = s.port.gate.member(user);
+    match member.filter(|member| member.account.admits(&guess)) {
+        Some(member) => {
             if counted {
                 s.port.gate.throttle.succeeded(who, worker.clock.now_us());
             }
-            s.become_user(Some(account));
+            s.become_user(Some(member));
             Login::Done
         }
         None => {

@@ -6,6 +6,7 @@ pub mod log;
 mod login;
 pub mod rate;
 mod renew;
+pub mod roll;
 pub mod throttle;
 pub mod users;
 
@@ -20,6 +21,7 @@ use quorate_wire::access::Denied;
 use quorate_wire::command::{Carry, Command, Flags, Step, sort_options};
 use quorate_wire::resp::Args;
 use rate::Bucket;
+use roll::Member;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -27,6 +29,8 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Debug, Default)]
 pub struct Pass {
     account: Option<Arc<Account>>,
+    /// Which one of that name.
+    life: u64,
     /// What it alone may send.
     bucket: Option<Box<Bucket>>,
     /// Is there anything to look at before a command is served?
@@ -71,8 +75,10 @@ impl Pass {
         self.turns
     }
 
-    fn become_user(&mut self, account: Option<Arc<Account>>) {
+    fn become_user(&mut self, member: Option<Member>) {
         self.turns += 1;
+        self.life = member.as_ref().map_or(0, |member| member.life);
+        let account = member.map(|member| member.account);
         let binds = |account: &Arc<Account>| account.restricted || account.bucket.is_some();
         self.looked_at = self.bucket.is_some() || account.as_ref().is_some_and(binds);
         self.account = account;
@@ -81,9 +87,9 @@ impl Pass {
 
 impl Session {
     /// It is this user from now on; `None` for who it was before it said anything.
-    pub(super) fn become_user(&mut self, account: Option<Arc<Account>>) {
-        let account = account.or_else(|| self.port.gate.unnamed());
-        self.access.become_user(account);
+    pub(super) fn become_user(&mut self, member: Option<Member>) {
+        let member = member.or_else(|| self.port.gate.unnamed());
+        self.access.become_user(member);
         self.trusted = self.access.is_in();
         let name = self.access.name();
         if let Ok(mut names) = self.client.names.lock() {

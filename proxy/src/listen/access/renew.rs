@@ -3,7 +3,7 @@
 
 use super::account::Account;
 use crate::listen::pubsub::Kind;
-use crate::listen::session::Session;
+use crate::listen::session::{Session, flush};
 use crate::worker::Worker;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,16 +33,16 @@ impl Session {
             self.become_user(None);
             return true;
         };
-        match gate.account(old.name.as_bytes()) {
-            Some(new) if !old.is_gone() => {
-                let differs = !Arc::ptr_eq(&old, &new);
-                if differs {
-                    self.become_user(Some(new.clone()));
-                }
-                !differs || self.may_still_hear(&new)
-            }
-            _ => false,
+        // One of that name that came after it is somebody else.
+        let life = self.access.life;
+        let Some(new) = gate.member(old.name.as_bytes()).filter(|new| new.life == life) else {
+            return false;
+        };
+        if Arc::ptr_eq(&old, &new.account) {
+            return true;
         }
+        self.become_user(Some(new.clone()));
+        self.may_still_hear(&new.account)
     }
 
     fn may_still_hear(&self, account: &Account) -> bool {
@@ -57,7 +57,16 @@ impl Session {
 impl Worker {
     /// Every client of this thread notices what became of its user.
     pub fn look_at_users(&self) {
-        self.all_sessions().iter().for_each(|session| session.borrow_mut().keep_up());
+        for session in self.all_sessions() {
+            let mut s = session.borrow_mut();
+            let before = s.access.turns();
+            s.keep_up();
+            let stops = s.access.turns() != before && self.recheck_wait(&mut s);
+            drop(s);
+            if stops {
+                flush(self, &session);
+            }
+        }
     }
 
     /// Has the users read again, away from this thread. `None`: nothing is to be answered now, the command comes again.
@@ -71,11 +80,10 @@ impl Worker {
         // Who leaves meanwhile is not kept.
         let session = self.session(s.number).map(|session| Rc::downgrade(&session));
         tokio::task::spawn_local(async move {
-            let done = tokio::task::spawn_blocking(move || users.load()).await;
+            let done = users.load().await;
             if let Some(session) = session.and_then(|session| session.upgrade()) {
                 let mut s = session.borrow_mut();
-                s.access.loaded =
-                    Some(done.unwrap_or_else(|_| Err("ERR internal error: nothing was read".into())));
+                s.access.loaded = Some(done);
                 s.postponed = false;
                 s.client.wake();
             }

@@ -66,9 +66,8 @@ fn subscribe(worker: &Worker, s: &mut Session, kind: Kind, names: &[Bytes]) {
     if !s.own.has_room(names.len()) {
         return s.error(&format!("ERR a client may have at most {MOST} subscriptions"));
     }
-    let shared = &worker.groups[s.port.group.index].shared;
-    if let by @ 1.. = shared.fenced.load(Relaxed) {
-        return s.error(&shared.explain(&Cause::Fenced { by }, false));
+    if let Some(error) = fenced(s, kind, names) {
+        return s.error(&error);
     }
     let mut out = BytesMut::new();
     for name in names {
@@ -86,6 +85,17 @@ fn subscribe(worker: &Worker, s: &mut Session, kind: Kind, names: &[Bytes]) {
     }
     let ticket = s.confirm_later(out.freeze(), untold.len());
     untold.iter().for_each(|group| group.hub.wait_for_events(worker.index(), s.number, ticket));
+}
+
+/// What the client reads where the proxy owns a group no more that would have to tell it something: messages come from
+/// the first group, events of keys from each.
+fn fenced(s: &Session, kind: Kind, names: &[Bytes]) -> Option<String> {
+    let from_all = names.iter().any(|name| may_be_keyspace(kind, name));
+    let concerned = s.port.groups.iter().filter(|group| from_all || group.index == s.port.group.index);
+    concerned.into_iter().find_map(|group| match group.fenced.load(Relaxed) {
+        0 => None,
+        by => Some(group.explain(&Cause::Fenced { by }, false)),
+    })
 }
 
 fn unsubscribe(worker: &Worker, s: &mut Session, kind: Kind, names: &[Bytes]) {

@@ -91,6 +91,8 @@ pub struct Session {
     capture: Option<BytesMut>,
     /// It waits for the answer with this ticket, and nothing more of it is served before.
     parked: Option<u64>,
+    /// The command that waits there for data; empty for others.
+    parked_with: Bytes,
     slots: VecDeque<Slot>,
     /// Slots that make one answer, in their order.
     spreads: VecDeque<Spread>,
@@ -133,6 +135,7 @@ impl Session {
             mute: false,
             capture: None,
             parked: None,
+            parked_with: Bytes::new(),
             slots: VecDeque::new(),
             spreads: VecDeque::new(),
             spreading: None,
@@ -216,6 +219,17 @@ impl Session {
         self.client.blocked.store(true, Ordering::Release);
     }
 
+    /// The same, for a command that waits for data until somebody gives it some.
+    pub fn park_with(&mut self, ticket: u64, command: &[u8]) {
+        self.park(ticket);
+        self.parked_with = Bytes::copy_from_slice(command);
+    }
+
+    /// The command that waits for data; empty if none does.
+    pub fn parked_with(&self) -> Bytes {
+        self.parked_with.clone()
+    }
+
     /// The ticket that it waits for.
     pub fn parked(&self) -> Option<u64> {
         self.parked
@@ -223,6 +237,7 @@ impl Session {
 
     fn unpark(&mut self) {
         self.parked = None;
+        self.parked_with = Bytes::new();
         self.client.blocked.store(false, Ordering::Release);
         self.client.wake();
     }

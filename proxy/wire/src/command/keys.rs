@@ -181,7 +181,7 @@ pub fn group_read(command: &Command, args: Args) -> Option<GroupReadShape> {
     let mut no_ack = false;
     let mut at = 1;
     while at < streams {
-        let number = || std::str::from_utf8(args.get(at + 1)?).ok()?.parse::<i64>().ok();
+        let number = || integer(args.get(at + 1)?);
         at += match &args[at] {
             word if is(word, "GROUP") => 3,
             word if is(word, "COUNT") => number().map(|_| 2)?,

@@ -2,6 +2,7 @@
 //! once; so they are entries as they are, and the waiting is the sequencer's.
 
 use super::keys::stream_options;
+use super::token::integer;
 use super::{Command, Waits, key_hash, keys};
 use crate::resp::{Args, encode};
 use bytes::Bytes;
@@ -88,8 +89,7 @@ pub fn last_id(reply: &Bytes) -> Bytes {
 
 /// Microseconds; none for ever. What would end only after all clocks is for ever.
 fn milliseconds(text: &[u8]) -> Option<Option<u64>> {
-    let ms = std::str::from_utf8(text).ok()?.parse::<i64>().ok()?;
-    let ms = u64::try_from(ms).ok()?;
+    let ms = u64::try_from(integer(text)?).ok()?;
     Some((ms > 0).then(|| ms.saturating_mul(1000)).filter(|us| *us < u64::MAX))
 }
 
