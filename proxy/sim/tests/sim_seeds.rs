@@ -85,7 +85,7 @@ fn what_one_replica_did_first_is_not_said_to_be_refused() {
 /// entry after a client's time was up was cut in the wrong place; what was acknowledged was taken back.
 #[test]
 fn worlds_that_once_broke_a_promise_keep_it() {
-    let single = [935, 1221, 1838, 7774, 8655].map(|seed| (Profile::Single, seed));
+    let single = [935, 1221, 1838, 7774, 8655, 11560].map(|seed| (Profile::Single, seed));
     let journal =
         [1552, 1929, 2311, 2421, 3723, 4791, 4857, 5527, 5698, 5925].map(|seed| (Profile::Journal, seed));
     let in_sync = [754, 1501, 6909, 8950].map(|seed| (Profile::InSync, seed));

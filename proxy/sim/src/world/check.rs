@@ -39,6 +39,9 @@ impl World {
 
     fn is_whole(&self) -> bool {
         let Some(proxy) = self.newest().filter(|proxy| proxy.is_serving()) else { return false };
+        if self.proxies.iter().any(|proxy| proxy.alive && self.thaws_at(proxy.index).is_some()) {
+            return false;
+        }
         let health = proxy.group.health();
         let whole =
             |view: &quorate_core::ordered::ReplicaView| view.state == ReplicaState::InSync && view.lag == 0;

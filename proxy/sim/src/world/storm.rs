@@ -208,7 +208,6 @@ impl World {
         self.backends.iter_mut().for_each(|backend| backend.heal());
         self.env.net.heal();
         self.env.folders.iter_mut().for_each(|folder| (folder.full, folder.sync_fails) = (false, false));
-        self.proxies.iter_mut().for_each(|proxy| proxy.frozen_until_us = 0);
         self.env.retry();
     }
 
