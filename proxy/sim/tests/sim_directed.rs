@@ -114,7 +114,7 @@ fn half_mended(seed: u64, options: &Options) -> Outcome {
     push(&mut world, 0, P[0], "tried");
     world.pass(10_000);
     let deaf = Fault::Block { proxy: P[0], backend: R[0], ways: [false, true], us: LONG };
-    world.inject(deaf.clone());
+    world.inject(deaf);
     assert!(world.pass_until(|world| !world.attached(P[0], R[0])));
     world.inject(Fault::SpoilCopies { backend: R[0] });
     join(&mut world, P[0], R[0]);
