@@ -205,7 +205,7 @@ fn entries_are_copied(entry: &Bytes) {
     let request = copier.fetch(&touched);
     assert_eq!(again(&request.payload).len(), request.commands as usize);
     let answer = [&b"$-1\r\n"[..], &b"$4\r\ndump\r\n:-1\r\n".repeat(touched.len())].concat();
-    let request = copier.store(&touched, &answer.into()).expect("a full answer");
+    let request = copier.store(&touched, &answer.into(), Position::default()).expect("a full answer");
     assert_eq!(again(&request.payload).len(), request.commands as usize);
 }
 
