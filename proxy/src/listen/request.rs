@@ -29,8 +29,8 @@ pub(super) enum Added {
     Stamp,
     /// It has one replica run the command first.
     Leads,
-    /// It takes into account that a script may need memory, whatever its name says.
-    Memory,
+    /// It has every replica run this script, which may need memory, whatever its name says.
+    Script,
     /// It ends the command's keys then, in milliseconds since 1970.
     Deadline(u64),
     /// It ends the second key when it would have ended the first.
@@ -254,7 +254,7 @@ impl Worker {
     ) {
         let group = &self.groups[s.group().index];
         let pressure = group.shared.memory.pressure();
-        let grows = command.flags.has(Flags::DENYOOM) || matches!(added, Added::Memory);
+        let grows = command.flags.has(Flags::DENYOOM) || matches!(added, Added::Script);
         let apart = pressure != Pressure::None;
         if grows && pressure == Pressure::Full {
             group.shared.memory.count_refusal();
@@ -290,6 +290,9 @@ impl Worker {
         let everything = keys == 0 || class == OpClass::Scan;
         let kind = Kind { access, plan, dialect: s.dialect, stamp, everything, grows, leads, apart };
         self.counters.request(class);
+        if matches!(added, Added::Script) {
+            group.shared.counters.scripts_alike.fetch_add(1, Ordering::Relaxed);
+        }
         if let (Some(ticket), Payload::Copy(bytes)) = (s.open_burst, &payload)
             && outbox.extend(s.number, ticket, kind, bytes)
         {

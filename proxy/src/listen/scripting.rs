@@ -10,7 +10,6 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::ordered::Access;
 use quorate_wire::command::{Carry, Command, Flags, Scripting};
 use quorate_wire::resp::{Args, encode};
-use std::sync::atomic::Ordering;
 
 /// How such a command goes on.
 #[derive(Debug)]
@@ -38,8 +37,8 @@ impl Ready {
     }
 }
 
-/// Makes a command ready, and remembers what it brings. With `verbatim` replicas run scripts themselves where they
-/// can.
+/// Makes a command ready, and remembers what it brings. With `verbatim` the replicas of the group that it goes to run
+/// scripts themselves where they can.
 pub(super) fn prepare(
     scripts: &Scripts,
     verbatim: bool,
@@ -49,8 +48,8 @@ pub(super) fn prepare(
 ) -> Ready {
     let reads = command.flags.has(Flags::READONLY);
     match kind {
-        Scripting::Eval => Ready::run(reads, scripts.keep(&args[1]) && verbatim, None),
-        Scripting::EvalSha => match scripts.find(&args[1]) {
+        Scripting::Eval => Ready::run(reads, scripts.keep(&args[1], verbatim && !reads) && verbatim, None),
+        Scripting::EvalSha => match scripts.find(&args[1], verbatim && !reads) {
             Some(Script { text, alike }) => {
                 let name: &[u8] = if reads { b"EVAL_RO" } else { b"EVAL" };
                 let words: Vec<&[u8]> = [name, text.as_ref()].into_iter().chain(args.from(2)).collect();
@@ -60,10 +59,10 @@ pub(super) fn prepare(
             None => Ready::Leads(None),
         },
         Scripting::Load => {
-            scripts.keep(&args[2]);
+            scripts.keep(&args[2], false);
             Ready::Write
         }
-        Scripting::Exists if args.from(2).all(|digest| scripts.find(digest).is_some()) => {
+        Scripting::Exists if args.from(2).all(|digest| scripts.find(digest, false).is_some()) => {
             let mut out = BytesMut::new();
             encode::header(b'*', args.len() - 2, &mut out);
             args.from(2).for_each(|_| out.extend_from_slice(b":1\r\n"));
@@ -126,14 +125,13 @@ impl Worker {
             Ready::Own(reply) => s.answer(reply),
             Ready::Write => self.order(s, Access::Write, command, args, payload, Added::Nothing),
             Ready::Alike(words) => {
-                self.groups[s.group().index].shared.counters.scripts_alike.fetch_add(1, Ordering::Relaxed);
                 let payload = match &words {
                     // Small ones share a burst.
                     Some(words) if words.len() < LARGE => Payload::Copy(words),
                     Some(words) => Payload::Own(words.clone()),
                     None => payload,
                 };
-                self.order(s, Access::Write, command, args, payload, Added::Memory);
+                self.order(s, Access::Write, command, args, payload, Added::Script);
             }
             Ready::Leads(words) => self.leads(s, command, args, words.map_or(payload, Payload::Own)),
             Ready::Read(words) => {

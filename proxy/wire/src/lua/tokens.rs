@@ -1,6 +1,9 @@
 //! The words of a Lua 5.1 program, as the servers' Lua reads them. What it would refuse may be read in any way: it
 //! never runs. Where a text could be read in two ways it is not read at all.
 
+/// Brackets of more `=` than this are not read: nobody needs them, and their ends are dear to look for.
+const MOST_LEVEL: usize = 16;
+
 /// One word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token<'a> {
@@ -153,6 +156,9 @@ impl<'a> Reader<'a> {
 
     /// What is between long brackets; `None` if there is no end. A line end at its start is not part of it.
     fn long(&mut self, level: usize) -> Option<Option<&'a [u8]>> {
+        if level > MOST_LEVEL {
+            return None;
+        }
         let from = self.at + level + 2;
         let end = [&b"]"[..], &vec![b'='; level], b"]"].concat();
         let len = self.text.get(from..)?.windows(end.len()).position(|window| window == end)?;
