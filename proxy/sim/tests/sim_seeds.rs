@@ -88,7 +88,7 @@ fn worlds_that_once_broke_a_promise_keep_it() {
     let single = [935, 1221, 1838, 7774, 8655, 11560].map(|seed| (Profile::Single, seed));
     let journal =
         [1552, 1929, 2311, 2421, 3723, 4791, 4857, 5527, 5698, 5925].map(|seed| (Profile::Journal, seed));
-    let in_sync = [754, 1501, 6909, 8950].map(|seed| (Profile::InSync, seed));
+    let in_sync = [754, 1501, 6909, 8950, 11516].map(|seed| (Profile::InSync, seed));
     let storm = [3083, 3799].map(|seed| (Profile::Storm, seed));
     for (profile, seed) in
         single.into_iter().chain(journal).chain(in_sync).chain(storm).chain([(Profile::Usual, 8252)])

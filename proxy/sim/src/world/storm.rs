@@ -149,9 +149,11 @@ impl World {
     /// Starts a proxy; the oldest makes room where too many live.
     pub(super) fn start_proxy(&mut self, fresh: bool) {
         let living: Vec<usize> = self.proxies.iter().filter(|p| p.alive).map(|p| p.index).collect();
-        if living.len() >= PROXIES {
-            self.crash_proxy(living[0]);
-        }
+        // An in-sync set is recorded in one place: nobody promises what becomes of it when two keep one.
+        let alone = fresh && self.options.in_sync;
+        let most = if alone { 0 } else { PROXIES - 1 };
+        let leaving = living.len().saturating_sub(most);
+        living.into_iter().take(leaving).for_each(|proxy| self.crash_proxy(proxy));
         if self.needs_journal() {
             // Their folders are free as soon as somebody looks.
             let fenced = |p: &&Proxy| p.alive && matches!(p.group.phase(), Phase::Fenced { .. });
