@@ -297,6 +297,7 @@ fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Result<GroupSha
         health: ArcSwap::from_pointee(health),
         scripts: Scripts::new(group.scripts == config::Scripts::Verbatim),
         mixed: Default::default(),
+        alike: Default::default(),
         scrub: Default::default(),
         hub: Hub::new(config.proxy.workers),
         watchers: Watchers::new(config.proxy.workers),
