@@ -59,6 +59,10 @@ pub struct Driver {
     disks: Vec<mpsc::UnboundedSender<u64>>,
 }
 
+/// What the operator is told of a replica that is not fed any further.
+const OTHER_BUILD: &str =
+    "it misses scripts that replicas of another version ran as they are, and needs a copy";
+
 /// The in-sync set that the core wants recorded.
 #[derive(Debug, Default)]
 pub struct Wanted {
@@ -283,6 +287,7 @@ impl Driver {
 
     fn send(&mut self) {
         let mut written: u64 = 0;
+        let (head, mut unfit) = (self.group.head().seq, Vec::new());
         for (i, outgoing) in self.fx.sends.drain(..) {
             let link = &self.links[i];
             written |= 1 << i;
@@ -292,6 +297,11 @@ impl Driver {
                 }
                 Outgoing::Trial { payload, commands, dialect } => {
                     link.read(payload, commands, dialect, true);
+                }
+                Outgoing::Entries(entries) if link.bars(head, &entries) => {
+                    let (group, replica) = (&self.shared.name, self.shared.replica(i));
+                    tracing::warn!(group, replica, "{OTHER_BUILD}");
+                    unfit.push(Event::Unfit { replica: i });
                 }
                 Outgoing::Entries(entries) => {
                     self.committed.sent(&entries, self.group.epoch());
@@ -305,6 +315,7 @@ impl Driver {
             }
         }
         quorate_core::rule::indices(written).for_each(|i| self.links[i].flush());
+        self.push(unfit);
     }
 
     /// Hands out the messages of what is committed by now.
@@ -410,8 +421,7 @@ impl Driver {
     fn record_run(&self, replica: usize) {
         let link = &self.links[replica];
         let key = self.shared.reserved.run.as_bytes();
-        let run = link.run_id();
-        link.aside(encode::command_bytes(&[b"SET", key, run.as_bytes()]));
+        link.aside(encode::command_bytes(&[b"SET", key, link.mark().as_bytes()]));
         link.flush();
     }
 

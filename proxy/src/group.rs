@@ -108,6 +108,8 @@ pub struct GroupShared {
     pub scripts: Scripts,
     /// Backends run different versions.
     pub mixed: AtomicBool,
+    /// All backends are known to be of one build, so that a script does the same on each.
+    pub alike: AtomicBool,
     /// Its scrubs.
     pub scrub: ScrubDesk,
     /// Who fenced us, in words.
@@ -137,6 +139,11 @@ impl GroupShared {
     /// Do its backends run different versions, so that one may not read another's values?
     pub fn is_mixed(&self) -> bool {
         self.mixed.load(Ordering::Relaxed)
+    }
+
+    /// Does a script do the same on every backend?
+    pub fn is_alike(&self) -> bool {
+        self.alike.load(Ordering::Relaxed)
     }
 
     /// Changes what is known of a backend.

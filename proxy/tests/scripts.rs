@@ -170,6 +170,49 @@ fn a_server_that_was_away_runs_each_script_once() {
     assert_same(&cluster);
 }
 
+/// What was ordered for servers of one version is never run by another, nor counted on once one of them is.
+#[test]
+fn a_server_of_another_version_runs_no_script_that_it_missed() {
+    let mut cluster = verbatim(Kind::Redis);
+    let (mut client, mut queued) = (cluster.client(), cluster.client());
+    queued.ok("MULTI");
+    assert_eq!(eval(&mut queued, COUNT, &["n", "log"], &["queued"]).string(), "QUEUED");
+    cluster.servers[2].kill();
+    for n in 1..=20 {
+        assert_eq!(eval(&mut client, COUNT, &["n", "log"], &["x"]).number(), n);
+    }
+    cluster.servers[2].kind = Kind::Valkey;
+    cluster.servers[2].run();
+    wait_until("it is told", LONG, || cluster.proxy.log().contains("and needs a copy"));
+    let error = queued.line("EXEC").string();
+    assert!(error.starts_with("EXECABORT") && error.contains("version"), "{error}");
+    let before = alike(&cluster);
+    let error = eval(&mut client, COUNT, &["n", "log"], &["x"]).string();
+    assert!(error.contains("different versions"), "{error}");
+    client.ok("SET k v");
+    assert_same(&cluster);
+    assert_eq!(client.line("GET n").string(), "20");
+    assert_eq!(alike(&cluster), before);
+}
+
+/// The same where the proxy does not remember what the server was: the server itself does.
+#[test]
+fn a_new_proxy_learns_of_another_version_from_the_server() {
+    let mut cluster = verbatim(Kind::Redis);
+    let mut client = cluster.client();
+    assert_eq!(eval(&mut client, COUNT, &["n", "log"], &["x"]).number(), 1);
+    cluster.proxy.wait_in_sync();
+    cluster.servers[2].kill();
+    assert_eq!(eval(&mut client, COUNT, &["n", "log"], &["x"]).number(), 2);
+    cluster.proxy.kill();
+    cluster.servers[2].kind = Kind::Valkey;
+    cluster.servers[2].run();
+    cluster.proxy.run();
+    wait_until("it is told", LONG, || cluster.proxy.log().contains("and needs a copy"));
+    assert_same(&cluster);
+    assert_eq!(cluster.client().line("GET n").string(), "2");
+}
+
 #[test]
 fn a_digest_is_good_whatever_a_server_forgot() {
     let mut cluster = verbatim(Kind::Redis);

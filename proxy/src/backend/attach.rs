@@ -71,6 +71,10 @@ pub struct Attached {
     pub run_id: String,
     /// `redis 7.0.15`.
     pub server: String,
+    /// What it runs scripts by.
+    pub build: Build,
+    /// It is of another build than when it was last in sync.
+    pub rebuilt: bool,
     /// Address in use.
     pub address: String,
     /// Its append-only file may end in half a transaction, which it would mix with a later one.
@@ -80,6 +84,33 @@ pub struct Attached {
     /// Count and digest of its data, when it has no position.
     pub data: Option<Data>,
 }
+
+/// What a script may do otherwise on another server by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// Kind, whole version and machine: `redis 7.0.15 x86_64 64`.
+    pub name: String,
+    /// It orders strings by their bytes, and not as some language does.
+    pub bytewise: bool,
+}
+
+impl Build {
+    async fn of(
+        call: &mut Call,
+        server: &str,
+        info: &BTreeMap<String, String>,
+        ask: bool,
+    ) -> Result<Build, String> {
+        let machine = info.get("os").and_then(|os| os.split_whitespace().last()).unwrap_or_default();
+        let bits = info.get("arch_bits").map_or("", String::as_str);
+        let name = format!("{server} {machine} {bits}");
+        let bytewise = ask && call.ask(&[b"EVAL_RO", COLLATES, b"0"]).await? == Value::Integer(1);
+        Ok(Build { name, bytewise })
+    }
+}
+
+/// Lua compares strings by the server's locale.
+const COLLATES: &[u8] = b"return ('B'<'_' and '_'<'a' and 'z'<'\\195\\169') and 1 or 0";
 
 /// What is worth reading from a backend beside its position.
 #[derive(Clone, Copy)]
@@ -169,7 +200,9 @@ pub async fn attach(
     tidy(&mut call, &group.name).await?;
     let run_id = info.get("run_id").cloned().unwrap_or_default();
     own_up(&mut call, group, want.replica, &run_id, &info).await?;
-    let mut attachment = standing(&mut call, &group.reserved, &run_id, want.tail).await?;
+    let build = Build::of(&mut call, &server, &info, group.scripts.are_verbatim()).await?;
+    let (mut attachment, last) = standing(&mut call, &group.reserved, &run_id, want.tail).await?;
+    let rebuilt = attachment.restarted && last.as_ref() != Some(&build.name);
     if attachment.position.is_none() {
         attachment.empty = is_empty(&mut call, &group.reserved).await?;
     }
@@ -184,7 +217,7 @@ pub async fn attach(
         && attachment.position.is_some()
         && info.get("aof_enabled").is_some_and(|on| on == "1");
     let stream = call.into_stream();
-    Ok(Attached { stream, attachment, run_id, server, address, torn, commands, data })
+    Ok(Attached { stream, attachment, run_id, server, build, rebuilt, address, torn, commands, data })
 }
 
 pub(super) async fn info(call: &mut Call) -> Result<BTreeMap<String, String>, String> {
@@ -351,12 +384,13 @@ async fn take(
     }
 }
 
+/// Where it stands, and of which build it was when that was last noted.
 async fn standing(
     call: &mut Call,
     keys: &Reserved,
     run_id: &str,
     want_tail: &dyn Fn(Position) -> bool,
-) -> Result<Attachment, String> {
+) -> Result<(Attachment, Option<String>), String> {
     let asked = [
         vec![&b"GET"[..], keys.position.as_bytes()],
         vec![b"GET", keys.run.as_bytes()],
@@ -375,13 +409,15 @@ async fn standing(
         None => None,
         Some(text) => Some(trial::parse_mark(text).ok_or("the mark of a trial on it cannot be read")?),
     };
-    let restarted = answers[1].text() != Some(run_id);
+    let noted = answers[1].text().unwrap_or_default();
+    let (run, build) = noted.split_once(' ').map_or((noted, None), |(run, build)| (run, Some(build)));
+    let restarted = run != run_id;
     let partial = answers[2] == Value::Integer(1);
     let tail = match position {
         Some(position) if want_tail(position) => tail(call, keys).await?,
         _ => Vec::new(),
     };
-    Ok(Attachment { position, tail, restarted, trial, partial, empty: false })
+    Ok((Attachment { position, tail, restarted, trial, partial, empty: false }, build.map(str::to_string)))
 }
 
 async fn tail(call: &mut Call, keys: &Reserved) -> Result<Vec<TailEntry>, String> {

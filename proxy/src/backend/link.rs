@@ -58,7 +58,12 @@ pub struct Link {
     low_water_mark: Cell<usize>,
     moved: Cell<bool>,
     partial: Cell<usize>,
-    run_id: RefCell<String>,
+    /// What it remembers as while it is in sync.
+    mark: RefCell<String>,
+    /// It is of another build than scripts are ordered for now.
+    foreign: Cell<bool>,
+    /// Scripts up to this number were ordered when it may have been of another build.
+    rebuilt_through: Cell<u64>,
     /// What it last told of its memory and its files, and whether it is being asked.
     info: Cell<Option<Bytes>>,
     asked: Cell<bool>,
@@ -82,7 +87,9 @@ impl Link {
             low_water_mark: Cell::new(1),
             moved: Cell::new(false),
             partial: Cell::new(0),
-            run_id: RefCell::default(),
+            mark: RefCell::default(),
+            foreign: Cell::new(false),
+            rebuilt_through: Cell::new(0),
             info: Cell::default(),
             asked: Cell::new(false),
             unwritten: Cell::new(false),
@@ -91,12 +98,12 @@ impl Link {
         }
     }
 
-    /// Takes a fresh connection into use.
-    pub fn open(&self, socket: Writer, run_id: String) {
+    /// Takes a fresh connection into use. `mark` tells this run of the server from others, and of which build it is.
+    pub fn open(&self, socket: Writer, mark: String) {
         self.outgoing.borrow_mut().clear();
         self.expected.borrow_mut().clear();
         *self.socket.borrow_mut() = Some(Rc::new(socket));
-        *self.run_id.borrow_mut() = run_id;
+        *self.mark.borrow_mut() = mark;
         self.dialect.set(2);
         self.low_water_mark.set(1);
         self.partial.set(0);
@@ -107,9 +114,31 @@ impl Link {
         self.closed.set(None);
     }
 
-    /// The run id of the server that it is connected to.
-    pub fn run_id(&self) -> String {
-        self.run_id.borrow().clone()
+    /// The mark of the server that it is connected to.
+    pub fn mark(&self) -> String {
+        self.mark.borrow().clone()
+    }
+
+    /// Is the server of another build than scripts are ordered for now?
+    pub fn set_foreign(&self, foreign: bool) {
+        self.foreign.set(foreign);
+    }
+
+    /// Is the server of another build than when it was last in sync? Whatever script it missed it must not run.
+    pub fn set_rebuilt(&self, rebuilt: bool) {
+        self.rebuilt_through.set(if rebuilt { u64::MAX } else { 0 });
+    }
+
+    /// Do these entries hold a script that may mean something else to this server than to others? `head` is the number
+    /// of the last entry there is.
+    pub fn bars(&self, head: u64, entries: &[Arc<Entry>]) -> bool {
+        // Of what is sent first after it was attached nothing is newer than that.
+        let through = self.rebuilt_through.get().min(head);
+        self.rebuilt_through.set(through);
+        let foreign = self.foreign.get();
+        entries.iter().any(|entry| {
+            (foreign || entry.position.seq <= through) && quorate_wire::lua::holds_script(&entry.payload)
+        })
     }
 
     /// Asks for the connection to be closed.

@@ -4,6 +4,7 @@
 //! core sends and reports what comes back. Neither decides anything.
 
 pub mod attach;
+mod builds;
 pub mod call;
 pub mod deadlines;
 pub mod disk;

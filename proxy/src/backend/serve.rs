@@ -1,6 +1,7 @@
 //! The life of one backend's connection: attach, serve, lose, wait, again.
 
-use super::attach::{AttachError, Attached, Data, Owner, Want, attach, pairs};
+use super::attach::{AttachError, Attached, Build, Data, Owner, Want, attach, pairs};
+use super::builds::Builds;
 use super::link::Link;
 use super::reseed::Reseeds;
 use super::rewrite::Rewrite;
@@ -42,6 +43,7 @@ pub struct Peers {
     commands: RefCell<Vec<Option<HashSet<String>>>>,
     data: RefCell<Vec<Option<Data>>>,
     versions: RefCell<Vec<Option<String>>>,
+    builds: RefCell<Builds>,
     links: Vec<Rc<Link>>,
 }
 
@@ -53,18 +55,24 @@ impl Peers {
             commands: RefCell::new(vec![None; count]),
             data: RefCell::new(vec![None; count]),
             versions: RefCell::new(vec![None; count]),
+            builds: RefCell::new(Builds::new(count)),
             links,
         }
     }
 
     /// Enters which server a backend is.
-    fn meet(&self, replica: usize, server: &str, shared: &GroupShared) {
+    fn meet(&self, replica: usize, server: &str, build: &Build, shared: &GroupShared) {
         let mut all = self.versions.borrow_mut();
         // The last number of a version changes no format.
         let version = server.rsplit_once('.').map_or(server, |(version, _)| version);
         all[replica] = Some(version.to_string());
         let mixed = all.iter().flatten().any(|other| other != version);
-        shared.mixed.store(mixed, std::sync::atomic::Ordering::Relaxed);
+        shared.mixed.store(mixed, Ordering::Relaxed);
+        let mut builds = self.builds.borrow_mut();
+        shared.alike.store(builds.meet(replica, build), Ordering::Relaxed);
+        for (i, link) in self.links.iter().enumerate() {
+            link.set_foreign(builds.is_foreign(i));
+        }
     }
 
     /// Enters what a backend has, and works out what some backend lacks.
@@ -202,14 +210,14 @@ impl Attendant {
         let want = Want { tail: &tail, data: recovering, replica: self.replica };
         let attached = attach(&self.backend, &self.shared, &self.owner, &self.password, want).await?;
         self.peers.learn(self.replica, &attached.commands, &self.shared);
-        self.peers.meet(self.replica, &attached.server, &self.shared);
+        self.peers.meet(self.replica, &attached.server, &attached.build, &self.shared);
         self.peers.compare(self.replica, attached.data)?;
         Ok(attached)
     }
 
     /// Serves until the connection ends; the reason, in words.
     async fn serve(&self, attached: Attached) -> String {
-        let Attached { stream, attachment, run_id, server, address, torn, .. } = attached;
+        let Attached { stream, attachment, run_id, server, address, torn, build, rebuilt, .. } = attached;
         self.shared.note(self.replica, |facts| {
             facts.server = server;
             facts.address.clone_from(&address);
@@ -217,7 +225,8 @@ impl Attendant {
         });
         let (mut reader, writer) = stream.into_split();
         self.shared.runs[self.replica].store(cursor::run_tag(&run_id), Ordering::Relaxed);
-        self.link.open(writer, run_id);
+        self.link.open(writer, format!("{run_id} {}", build.name));
+        self.link.set_rebuilt(rebuilt);
         self.driver.borrow_mut().run([Event::Attached { replica: self.replica, attachment }]);
         let why = self.carry(&mut reader, &address, &mut Rewrite::new(torn)).await;
         self.link.shut();

@@ -76,6 +76,10 @@ pub(super) fn prepare(
     }
 }
 
+/// What a client reads at EXEC whose scripts were queued for servers of one version.
+pub(super) const NOT_ALIKE: &str = "EXECABORT Transaction discarded because of: the backends are not of one version any \
+                                    more, and every one was to run its scripts; queue them again";
+
 /// What a client reads while the servers cannot read each other's values.
 pub(super) const MIXED: &str = "ERR this command is not carried while the backends run different versions: its \
                                 effect is copied from one of them to the others by value";
@@ -89,10 +93,10 @@ impl Worker {
         self.order(s, Access::Write, command, args, payload, Added::Leads);
     }
 
-    /// Do replicas of the session's group run scripts themselves? Not while these may mean something else to each.
+    /// Do replicas of the session's group run scripts themselves? Not while these may mean something else to one.
     pub(super) fn is_verbatim(&self, s: &Session) -> bool {
         let group = &self.groups[s.group().index].shared;
-        group.scripts.are_verbatim() && !group.is_mixed()
+        group.scripts.are_verbatim() && group.is_alike()
     }
 
     /// The words in which every replica shall run this queued script by itself; `None` where that is not so.

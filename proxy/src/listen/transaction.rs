@@ -11,7 +11,7 @@ use super::local;
 use super::request::{
     OWN_KEYS, SYNTAX, filtered_payload, names_reserved, reaches_reserved, shape_of, with_reserved_count,
 };
-use super::scripting::{MIXED, Ready, prepare};
+use super::scripting::{MIXED, NOT_ALIKE, Ready, prepare};
 use super::session::Session;
 use crate::memory::{OUT_OF_MEMORY, Pressure};
 use crate::worker::Worker;
@@ -403,6 +403,10 @@ impl Worker {
         if queue.spoilt {
             return s.error("EXECABORT Transaction discarded because of previous errors.");
         }
+        let alike = |item: &Item| is_alike(item.command, item.carry);
+        if queue.items.iter().any(alike) && !self.is_verbatim(s) {
+            return s.error(NOT_ALIKE);
+        }
         let mut draft = Draft { leads: queue.leads, ..Draft::default() };
         for item in &queue.items {
             each_command(&item.raw, |raw, args| self.add(s, item, &raw, args, &mut draft));
@@ -595,8 +599,12 @@ fn leads(command: &Command, carry: Carry) -> bool {
 
 /// May it need memory? A script says so by none of its names.
 fn grows(command: &Command, carry: Carry) -> bool {
-    let script = carry == Carry::Deterministic && matches!(command.name, "eval" | "evalsha");
-    command.flags.has(Flags::DENYOOM) || script
+    command.flags.has(Flags::DENYOOM) || is_alike(command, carry)
+}
+
+/// Is it a script that every replica runs by itself?
+fn is_alike(command: &Command, carry: Carry) -> bool {
+    carry == Carry::Deterministic && matches!(command.name, "eval" | "evalsha")
 }
 
 /// Does it change what no key holds, so that no copy of keys would bring it to another replica?

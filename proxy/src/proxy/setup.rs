@@ -52,6 +52,7 @@ pub(super) fn share(config: &Config, index: usize, policy: &GroupPolicy) -> Resu
         health: ArcSwap::from_pointee(health),
         scripts: Scripts::new(group.scripts == config::Scripts::Verbatim),
         mixed: Default::default(),
+        alike: Default::default(),
         scrub: Default::default(),
         hub: Hub::new(config.proxy.workers),
         watchers: Watchers::new(config.proxy.workers),

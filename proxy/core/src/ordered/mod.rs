@@ -130,6 +130,11 @@ pub enum Event {
         /// Replicas that hold what it should hold.
         like: Mask,
     },
+    /// Entries that a replica misses mean something else to it than to those that applied them: it needs a copy.
+    Unfit {
+        /// Index of the replica.
+        replica: usize,
+    },
     /// Keys that had a deadline when somebody looked.
     Timed {
         /// The keys.

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StaleReason {
-    /// It missed more than the log holds.
+    /// It missed more than the log holds, or what the log cannot give it.
     TooFarBehind,
     /// It has entries that are not on the log.
     Diverged,

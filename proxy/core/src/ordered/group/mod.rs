@@ -445,6 +445,7 @@ impl Group {
             Event::Mend { replica, keys, like } => self.mend_keys_of(replica, keys, like, fx),
             Event::Owed { replica, entries } => self.owed(replica, entries, now, fx),
             Event::Timed { keys, all } => self.timed(&keys, all),
+            Event::Unfit { replica } => self.unfit(replica, fx),
             Event::Unreachable { replica } => self.unreachable(replica, now, fx),
             Event::Disconnected { replica } => self.disconnected(replica, now, fx),
             Event::Fenced { by } => self.fenced(by, fx),

@@ -251,6 +251,13 @@ impl Group {
         fx.notes.push(Note::Stale { replica: i, reason });
     }
 
+    /// What it was to be fed was not sent: the log cannot bring it forward.
+    pub(super) fn unfit(&mut self, i: usize, fx: &mut Effects) {
+        if self.replicas[i].fed() {
+            self.stale(i, StaleReason::TooFarBehind, fx);
+        }
+    }
+
     pub(super) fn enter(&mut self, i: usize, now: ReplicaState, fx: &mut Effects) {
         let was = std::mem::replace(&mut self.replicas[i].state, now);
         if was != now {

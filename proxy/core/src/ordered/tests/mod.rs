@@ -621,6 +621,16 @@ fn a_log_is_adopted_from_the_greatest_and_the_others_are_fed_from_its_tail() {
 }
 
 #[test]
+fn a_replica_that_must_not_be_fed_what_it_misses_needs_a_copy() {
+    let mut world = World::serving(3);
+    world.step(Event::Unfit { replica: 2 });
+    assert_eq!(world.group.health().replicas[2].state, ReplicaState::Stale(StaleReason::TooFarBehind));
+    world.step(Event::Disconnected { replica: 2 });
+    world.step(Event::Unfit { replica: 2 });
+    assert_eq!(world.group.health().replicas[2].state, ReplicaState::Down, "it is gone already");
+}
+
+#[test]
 fn a_recovering_group_waits_a_moment_for_a_longer_log() {
     let short = Position { epoch: 1, seq: 1, hash: 77 };
     let long = short.next(1, &[]);
