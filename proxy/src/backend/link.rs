@@ -134,8 +134,11 @@ impl Link {
     pub fn bars(&self, head: u64, entries: &[Arc<Entry>]) -> bool {
         // Of what is sent first after it was attached nothing is newer than that.
         let through = self.rebuilt_through.get().min(head);
-        self.rebuilt_through.set(through);
         let foreign = self.foreign.get();
+        if !foreign && through == 0 {
+            return false;
+        }
+        self.rebuilt_through.set(through);
         entries.iter().any(|entry| {
             (foreign || entry.position.seq <= through) && quorate_wire::lua::holds_script(&entry.payload)
         })

@@ -51,8 +51,8 @@ impl Group {
         }
     }
 
-    /// The rules of a take-over. A replica that is part of a copy is excused where nobody knows the record: when it
-    /// gave its position up, another recorded member held every acknowledged write.
+    /// The rules of a take-over. Where nobody knows the record everyone must be there, save a replica that is part of a
+    /// copy: it cannot be adopted anyway, and if its old position is beyond every whole replica's, the verdict waits.
     pub(super) fn recovery_rules(&self) -> Vec<Rule> {
         let partial = |a: &Option<Attachment>| a.as_ref().is_some_and(|a| a.partial);
         let excused = self.attachments.iter().enumerate().filter(|(_, a)| partial(a));
