@@ -1,19 +1,21 @@
 //! One journal file: a SQLite database in WAL mode, a row for each batch, in the order of the log.
 //!
-//! Rows are added at the end; only a cut takes some away, at the end too. The writer never
-//! checkpoints: that is done through a second connection.
+//! Rows are added at the end; only a cut takes some away, at the end too. A second connection checkpoints beside
+//! the writer, which then does the little that is left: only from a log that was copied whole does SQLite begin
+//! again at its start, and to sync what a file has room for takes half as long as to sync a file that grows.
 
 use super::batch::{self, Batch, Row};
 use super::{JournalError, SyncLevel, folder};
 use quorate_core::ordered::Position;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row as _, SqliteConnection};
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Rows examined by one query at most.
 const ROWS: i64 = 512;
+/// Bytes of a page. A commit of some kilobytes is one or two of them, where smaller ones would be six.
+const PAGE_BYTES: u32 = 16 << 10;
 /// Written and removed again in a new file, so that a disk that is all but full is not taken for a good one.
 const PROBE_BYTES: i64 = 256 << 10;
 /// What a row takes beside its body, about.
@@ -53,7 +55,8 @@ impl Opening {
     /// Makes a file, and writes to it to see whether that can be done.
     pub(super) async fn create(&self, path: &Path) -> Result<Writer, JournalError> {
         let failed = |error| JournalError::database(path, error);
-        let options = self.options(path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+        let options = self.options(path).page_size(PAGE_BYTES).create_if_missing(true);
+        let options = options.journal_mode(SqliteJournalMode::Wal);
         let mut conn = options.connect().await.map_err(failed)?;
         let table = "CREATE TABLE batch (id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, \
                      sum INTEGER NOT NULL, body BLOB NOT NULL) STRICT";
@@ -91,6 +94,11 @@ impl Writer {
         }
     }
 
+    /// Does what a checkpoint of another connection left, so that the write-ahead log begins again at its start.
+    pub(super) async fn checkpoint(&mut self) -> Result<(), JournalError> {
+        checkpoint(&mut self.conn).await.map_err(|error| JournalError::database(&self.path, error))
+    }
+
     /// Takes away entries from number `from` on; see [`cut`].
     pub(super) async fn cut(&mut self, from: u64, ids: (i64, i64)) -> Result<Cut, JournalError> {
         cut(&mut self.conn, &self.path, from, ids).await
@@ -114,9 +122,22 @@ impl Writer {
 
 /// SQLite goes on writing to a file that was deleted: only the folder tells.
 fn inodes(path: &Path) -> Result<[u64; 2], JournalError> {
-    let inode = |path: &Path| fs::metadata(path).map(|meta| meta.ino());
     let failed = |error| JournalError::io(path, error);
     Ok([inode(path).map_err(failed)?, inode(&folder::wal(path)).map_err(failed)?])
+}
+
+/// Asks for nothing else: newer kernels note that somebody saw a file's times, change them with the next write
+/// then, and have to write them to the disk with the next sync.
+#[cfg(target_os = "linux")]
+fn inode(path: &Path) -> io::Result<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    Ok(statx(CWD, path, AtFlags::empty(), StatxFlags::INO)?.stx_ino)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn inode(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).map(|meta| meta.ino())
 }
 
 async fn insert(conn: &mut SqliteConnection, rows: Vec<Row>) -> Result<i64, sqlx::Error> {

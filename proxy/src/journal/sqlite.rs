@@ -43,7 +43,7 @@ impl SqliteJournal {
         // SQLite would take a relative path from wherever the process is by then.
         let folder = Folder::open(&std::path::absolute(dir).map_err(failed)?, group)?;
         let queue = Arc::new(Queue::new(settings.queue_bytes));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
         let (ready, opened) = std::sync::mpsc::sync_channel(1);
         let end = End(queue.clone());
         let work = move || {

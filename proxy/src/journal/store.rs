@@ -14,6 +14,7 @@ use sqlx::{Connection, SqliteConnection};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedSender};
 use tokio::task::JoinSet;
 
@@ -36,7 +37,7 @@ pub(super) struct Store {
     writer: Option<Writer>,
     /// What the next entry must follow. Known even when the entry itself was dropped.
     head: Option<Position>,
-    checkpoints: Sender<()>,
+    checkpoints: Checkpoints,
     /// Connections that are ending by themselves.
     ending: JoinSet<()>,
     faults: UnboundedSender<Fault>,
@@ -66,8 +67,7 @@ impl Store {
         let files = VecDeque::from(scan.files);
         let head = files.back().and_then(|file| file.held.as_ref()).map(|held| held.span.newest);
         let mut ending = JoinSet::new();
-        let (checkpoints, orders) = mpsc::channel(1);
-        ending.spawn(checkpoint(orders, opening.clone(), current.path.clone(), faults.clone()));
+        let checkpoints = Checkpoints::start(&mut ending, &opening, &current.path, &faults);
         let (writer, unchecked) = (Some(writer), 0);
         let store = Self {
             folder,
@@ -130,7 +130,7 @@ impl Store {
             self.unchecked += bytes;
         }
         self.head = entries.last().map(|entry| entry.position);
-        if self.unchecked >= CHECKPOINT_BYTES && self.checkpoints.try_send(()).is_ok() {
+        if self.unchecked >= CHECKPOINT_BYTES && self.checkpoints.order() {
             self.unchecked = 0;
         }
         Ok(())
@@ -171,9 +171,12 @@ impl Store {
         Ok(())
     }
 
-    /// Begins a new file when this one is full, and drops files that nobody is owed, or that are over the bounds.
-    /// Gives the last number dropped though it may have been owed.
+    /// Ends a checkpoint, begins a new file when this one is full, and drops files that nobody is owed, or that are
+    /// over the bounds. Gives the last number dropped though it may have been owed.
     pub(super) async fn tend(&mut self, released: u64, now_ms: u64) -> Result<Option<u64>, JournalError> {
+        if self.checkpoints.copied.swap(false, Ordering::Relaxed) {
+            self.writer()?.checkpoint().await?;
+        }
         let limit = self.settings.file_bytes.min(self.settings.max_bytes / 2);
         if self.current.held.is_some() && (self.current.bytes >= limit || self.is_old(&self.current, now_ms))
         {
@@ -226,9 +229,7 @@ impl Store {
         if let Some(done) = self.writer.replace(writer) {
             self.ending.spawn(done.close());
         }
-        let (checkpoints, orders) = mpsc::channel(1);
-        self.ending.spawn(checkpoint(orders, self.opening.clone(), path.clone(), self.faults.clone()));
-        self.checkpoints = checkpoints;
+        self.checkpoints = Checkpoints::start(&mut self.ending, &self.opening, &path, &self.faults);
         self.unchecked = 0;
         while self.ending.try_join_next().is_some() {}
         let done = std::mem::replace(&mut self.current, LogFile::new(number, path));
@@ -266,7 +267,7 @@ impl Store {
 
     /// Closes all files; they can still be found, and read.
     pub(super) async fn let_go(&mut self) {
-        self.checkpoints = mpsc::channel(1).0;
+        self.checkpoints = Checkpoints::default();
         if let Some(writer) = self.writer.take() {
             writer.close().await;
         }
@@ -310,17 +311,53 @@ async fn look(opening: &Opening, paths: Vec<(u64, PathBuf)>) -> Result<Scan, Jou
     Ok(scan)
 }
 
+/// Who checkpoints the newest file beside its writer.
+#[derive(Default)]
+struct Checkpoints {
+    /// `None` once the file was let go.
+    orders: Option<Sender<()>>,
+    /// A checkpoint is done, save what was written meanwhile.
+    copied: Arc<AtomicBool>,
+}
+
+impl Checkpoints {
+    fn start(
+        tasks: &mut JoinSet<()>,
+        opening: &Opening,
+        path: &Path,
+        faults: &UnboundedSender<Fault>,
+    ) -> Self {
+        let (orders, received) = mpsc::channel(1);
+        let copied = Arc::new(AtomicBool::new(false));
+        tasks.spawn(checkpoint(
+            received,
+            opening.clone(),
+            path.to_path_buf(),
+            copied.clone(),
+            faults.clone(),
+        ));
+        Self { orders: Some(orders), copied }
+    }
+
+    /// Asks for one; false when it is still busy with the last.
+    fn order(&self) -> bool {
+        self.orders.as_ref().is_some_and(|orders| orders.try_send(()).is_ok())
+    }
+}
+
 /// Checkpoints one file whenever it is told to, until nobody can tell it any more.
 async fn checkpoint(
     mut orders: Receiver<()>,
     opening: Opening,
     path: PathBuf,
+    copied: Arc<AtomicBool>,
     faults: UnboundedSender<Fault>,
 ) {
     let mut open = None;
     while orders.recv().await.is_some() {
-        if let Err(error) = checkpoint_once(&mut open, &opening, &path).await {
-            let _ = faults.send((path.clone(), error));
+        match checkpoint_once(&mut open, &opening, &path).await {
+            Ok(()) => copied.store(true, Ordering::Relaxed),
+            Err(error) => drop(faults.send((path.clone(), error))),
         }
     }
     if let Some(conn) = open {

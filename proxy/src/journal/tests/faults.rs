@@ -359,7 +359,7 @@ fn a_file_deleted_under_the_writer_is_a_failure() {
 #[test]
 fn a_full_disk_is_a_failure_until_there_is_room() {
     let mut rig = Rig::new();
-    rig.hooks.max_pages.store(100, Ordering::Relaxed);
+    rig.hooks.max_pages.store(25, Ordering::Relaxed);
     rig.settings.retry = Duration::from_millis(1);
     let entries = chain(START, 1, 1_000, 1_000);
     let open = rig.open();
@@ -393,7 +393,7 @@ fn a_full_disk_is_a_failure_until_there_is_room() {
 #[test]
 fn after_a_failure_the_lost_entries_can_be_appended_again() {
     let rig = Rig::new();
-    rig.hooks.max_pages.store(100, Ordering::Relaxed);
+    rig.hooks.max_pages.store(25, Ordering::Relaxed);
     let entries = chain(START, 1, 30, 20_000);
     let open = rig.open();
     open.put(&entries[..5]);
@@ -411,7 +411,7 @@ fn after_a_failure_the_lost_entries_can_be_appended_again() {
 #[test]
 fn what_was_superseded_during_a_failure_does_not_come_back() {
     let rig = Rig::new();
-    rig.hooks.max_pages.store(100, Ordering::Relaxed);
+    rig.hooks.max_pages.store(25, Ordering::Relaxed);
     let entries = chain(START, 1, 5, 100);
     let open = rig.open();
     open.put(&entries);
@@ -428,7 +428,7 @@ fn what_was_superseded_during_a_failure_does_not_come_back() {
 #[test]
 fn what_an_append_left_out_supersedes_does_not_come_back() {
     let rig = Rig::new();
-    rig.hooks.max_pages.store(100, Ordering::Relaxed);
+    rig.hooks.max_pages.store(25, Ordering::Relaxed);
     let entries = chain(START, 1, 5, 100);
     let open = rig.open();
     open.put(&entries);
@@ -460,7 +460,7 @@ fn a_cut_that_fails_is_done_on_recovery() {
 #[test]
 fn a_retraction_during_a_failure_is_done_on_recovery() {
     let mut rig = Rig::new();
-    rig.hooks.max_pages.store(100, Ordering::Relaxed);
+    rig.hooks.max_pages.store(25, Ordering::Relaxed);
     rig.settings.retry = Duration::from_secs(3_600);
     let entries = chain(START, 1, 5, 100);
     let open = rig.open();

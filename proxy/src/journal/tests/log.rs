@@ -190,6 +190,28 @@ fn released_files_are_deleted() {
     assert!(open.events.try_iter().next().is_none(), "what is released is not told as dropped");
 }
 
+/// While somebody writes without a pause, too.
+#[test]
+fn the_write_ahead_log_begins_again_at_its_start() {
+    let mut rig = Rig::new();
+    (rig.settings.file_bytes, rig.settings.max_bytes) = (1 << 30, 4 << 30);
+    let entries = chain(START, 1, 4_000, 64 << 10);
+    let open = rig.open();
+    let begun_again = entries.iter().position(|entry| {
+        open.put(std::slice::from_ref(entry));
+        times_begun_again(&rig.files()[0]) > 0
+    });
+    open.expect(&entries[..=begun_again.expect("250 MB do without a new start")]);
+}
+
+/// The header of a write-ahead log counts how often it was begun again.
+fn times_begun_again(file: &Path) -> u32 {
+    let log = std::fs::File::open(crate::journal::folder::wal(file)).expect("a log");
+    let mut count = [0; 4];
+    std::os::unix::fs::FileExt::read_exact_at(&log, &mut count, 12).expect("a header");
+    u32::from_be_bytes(count)
+}
+
 #[test]
 fn too_many_bytes_drop_the_oldest() {
     let mut rig = Rig::new();
