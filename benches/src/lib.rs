@@ -6,3 +6,4 @@ pub mod cpu;
 pub mod load;
 pub mod nemesis;
 pub mod process;
+pub mod quota;

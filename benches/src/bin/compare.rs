@@ -43,6 +43,9 @@ struct Options {
     /// Size of the key space; every key is written before the rounds
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     keys: u64,
+    /// Hold each server, and each proxy, to this share of a processor (Linux, root)
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    server_cpu: Option<f64>,
     /// The quorate program (default: the one beside this program)
     #[arg(long, value_name = "PATH")]
     quorate: Option<PathBuf>,
@@ -91,7 +94,7 @@ fn run(kinds: &[Kind], plan: &Plan, programs: Programs) -> Report {
     let mut targets = Vec::new();
     for kind in kinds {
         eprintln!("starting {}", kind.name());
-        match Target::start(*kind, &programs) {
+        match Target::start(*kind, &programs, plan.server_cpu) {
             Ok(target) => targets.push(target),
             Err(e) => {
                 eprintln!("not available: {}: {e}", kind.name());
@@ -107,6 +110,7 @@ fn run(kinds: &[Kind], plan: &Plan, programs: Programs) -> Report {
         keys: plan.keys,
         seconds: plan.time.as_secs_f64(),
         rounds: plan.rounds,
+        server_cpu: plan.server_cpu,
         targets: targets.iter().map(|t| (t.kind.name(), t.kind.description())).collect(),
         skipped,
         goals: GOALS.iter().map(|goal| goal.judge(&rows)).collect(),
@@ -128,12 +132,21 @@ impl Options {
             keys: self.keys,
             rounds: self.rounds as usize,
             time: Duration::from_secs_f64(self.seconds),
+            server_cpu: self.server_cpu,
         }
     }
 
     fn programs(&self) -> Programs {
         let (redis, twemproxy) = (self.redis.clone(), self.twemproxy.clone());
-        Programs { redis, twemproxy, envoy: self.envoy.clone(), quorate: self.quorate.clone() }.find()
+        let (envoy, quorate) = (self.envoy.clone(), self.quorate.clone());
+        Programs { redis, twemproxy, envoy, quorate, floor: None }.find()
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.01..=1.0).contains(&value) => Ok(value),
+        _ => Err(format!("'{text}' is not a number from 0.01 to 1")),
     }
 }
 

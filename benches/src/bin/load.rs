@@ -49,6 +49,9 @@ struct Options {
     /// Open loop: requests a second over all connections
     #[arg(long, value_parser = positive)]
     rate: Option<f64>,
+    /// Open loop: what is due within so many milliseconds is sent at once
+    #[arg(long, requires = "rate", default_value_t = 0)]
+    burst_ms: u64,
     /// RESP version; 3 sends HELLO 3 first
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
     protocol: u8,
@@ -93,6 +96,7 @@ fn run(options: &Options, target: SocketAddr) -> Result<Outcome, LoadError> {
         keys: options.keys,
         mix: options.mix,
         rate: options.rate,
+        burst: Duration::from_millis(options.burst_ms),
         protocol: options.protocol,
         tls: None,
     };

@@ -28,6 +28,8 @@ pub struct Plan {
     pub rounds: usize,
     /// Measured time of a target under a load in a round; a fifth of it runs before, unmeasured.
     pub time: Duration,
+    /// The share of a processor that each server and proxy is held to.
+    pub server_cpu: Option<f64>,
 }
 
 /// A load: one table of the report.
@@ -124,6 +126,7 @@ impl Plan {
             keys: self.keys,
             mix: cell.mix,
             rate: None,
+            burst: Duration::ZERO,
             protocol: 2,
             tls: target.tls.clone(),
         }

@@ -20,6 +20,8 @@ pub struct Report {
     pub seconds: f64,
     /// Rounds.
     pub rounds: usize,
+    /// The share of a processor that each server and proxy was held to.
+    pub server_cpu: Option<f64>,
     /// Name and description of what was measured.
     pub targets: Vec<(String, String)>,
     /// Name of what was not measured, and why.
@@ -37,6 +39,9 @@ impl Report {
             "{} connections, {}-byte values, {} keys, {} s a cell, median of {} rounds, {} processors\n",
             self.connections, self.value_bytes, self.keys, self.seconds, self.rounds, self.processors
         );
+        if let Some(share) = self.server_cpu {
+            text.push_str(&format!("each server and proxy held to {share} of a processor\n"));
+        }
         for (name, description) in &self.targets {
             text.push_str(&format!("  {name:<20} {description}\n"));
         }

@@ -2,6 +2,7 @@
 
 use crate::load::{Mix, Settings, fill};
 use crate::process::{Server, find_program, free_port};
+use crate::quota::Quota;
 use rustls::ClientConfig;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ const READY: Duration = Duration::from_secs(10);
 /// One thing to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// A server that answers and does nothing else.
+    Floor,
     /// Redis with nothing in front.
     Redis,
     /// twemproxy before one Redis.
@@ -42,7 +45,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of the tables.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
+        Kind::Floor,
         Kind::Redis,
         Kind::Twemproxy,
         Kind::Envoy,
@@ -59,6 +63,7 @@ impl Kind {
     /// Its name in tables and for `--only`.
     pub fn name(self) -> String {
         match self {
+            Kind::Floor => "floor".into(),
             Kind::Redis => "redis".into(),
             Kind::Twemproxy => "twemproxy".into(),
             Kind::Envoy => "envoy".into(),
@@ -73,6 +78,7 @@ impl Kind {
     /// What stands behind the name.
     pub fn description(self) -> String {
         match self {
+            Kind::Floor => "answers +OK and does nothing: what no proxy can get below".into(),
             Kind::Redis => "one Redis, nothing in front".into(),
             Kind::Twemproxy => "twemproxy before one Redis".into(),
             Kind::Envoy => "Envoy, concurrency 1, before a primary and two mirrors".into(),
@@ -94,6 +100,7 @@ impl Kind {
 
     fn replicas(self) -> usize {
         match self {
+            Kind::Floor => 0,
             Kind::Redis | Kind::RedisAlways | Kind::Twemproxy => 1,
             Kind::Envoy | Kind::QuorateTls => 3,
             Kind::Quorate { replicas, .. } | Kind::QuorateJournal { replicas } => usize::from(replicas),
@@ -109,20 +116,22 @@ pub struct Programs {
     pub twemproxy: Option<PathBuf>,
     pub envoy: Option<PathBuf>,
     pub quorate: Option<PathBuf>,
+    pub floor: Option<PathBuf>,
 }
 
 impl Programs {
-    /// Looks for what was not named. Quorate is taken from beside this program, where cargo builds it.
+    /// Looks for what was not named. Ours are taken from beside this program, where cargo builds them.
     pub fn find(self) -> Programs {
-        let beside = || {
+        let beside = |name: &str| {
             let own = std::env::current_exe().ok()?;
-            Some(own.parent()?.join("quorate")).filter(|path| path.is_file())
+            Some(own.parent()?.join(name)).filter(|path| path.is_file())
         };
         Programs {
             redis: self.redis.or_else(|| find_program(&["redis-server", "valkey-server"])),
             twemproxy: self.twemproxy.or_else(|| find_program(&["nutcracker", "twemproxy"])),
             envoy: self.envoy.or_else(envoy_of_python).or_else(|| find_program(&["envoy"])),
-            quorate: self.quorate.or_else(beside),
+            quorate: self.quorate.or_else(|| beside("quorate")),
+            floor: self.floor.or_else(|| beside("floor")),
         }
     }
 }
@@ -146,23 +155,26 @@ pub struct Target {
     pub backends: Vec<Server>,
     /// How clients speak TLS to it, where they do.
     pub tls: Option<Arc<ClientConfig>>,
+    // After the servers: a group with a process cannot be removed.
+    _quotas: Vec<Quota>,
     // Last, so that nothing writes there any more when it is removed.
     _dir: TempDir,
 }
 
 impl Target {
-    /// Starts the servers and waits until they answer.
-    pub fn start(kind: Kind, programs: &Programs) -> io::Result<Target> {
+    /// Starts the servers and waits until they answer. Each may be held to a share of a processor.
+    pub fn start(kind: Kind, programs: &Programs, share: Option<f64>) -> io::Result<Target> {
         let dir = tempfile::Builder::new().prefix("quorate-bench-").tempdir()?;
-        let redis = needed(&programs.redis, "redis-server")?;
         let mut backends = Vec::new();
         for nth in 1..=kind.replicas() {
+            let redis = needed(&programs.redis, "redis-server")?;
             backends.push(start_redis(redis, &format!("r{nth}"), dir.path(), kind == Kind::RedisAlways)?);
         }
         let ports: Vec<u16> = backends.iter().map(|backend| backend.address.port()).collect();
         let mut tls = None;
         let mut proxy = match kind {
             Kind::Redis | Kind::RedisAlways => None,
+            Kind::Floor => Some(start_floor(needed(&programs.floor, "floor")?, dir.path())?),
             Kind::Twemproxy => {
                 Some(start_twemproxy(needed(&programs.twemproxy, "nutcracker")?, ports[0], dir.path())?)
             }
@@ -193,12 +205,15 @@ impl Target {
             (Some(proxy), None) => proxy.wait_until_ready()?,
             (None, _) => {}
         }
-        Ok(Target { kind, proxy, backends, tls, _dir: dir })
+        let servers = backends.iter().chain(&proxy);
+        let quotas = servers.flat_map(|server| share.map(|share| Quota::of(server.pid(), share)));
+        let quotas = quotas.collect::<io::Result<_>>()?;
+        Ok(Target { kind, proxy, backends, tls, _quotas: quotas, _dir: dir })
     }
 
     /// What clients connect to.
     pub fn front(&self) -> &Server {
-        self.proxy.as_ref().unwrap_or(&self.backends[0])
+        self.proxy.as_ref().unwrap_or_else(|| &self.backends[0])
     }
 
     /// The processes of the Redis servers.
@@ -220,6 +235,13 @@ fn start_redis(program: &Path, name: &str, dir: &Path, durable: bool) -> io::Res
     let mut server = Server::start(name, command, port, dir)?;
     server.wait_until_ready()?;
     Ok(server)
+}
+
+fn start_floor(program: &Path, dir: &Path) -> io::Result<Server> {
+    let port = free_port()?;
+    let mut command = Command::new(program);
+    command.args(["--port", &port.to_string()]);
+    Server::start("floor", command, port, dir)
 }
 
 fn start_twemproxy(program: &Path, redis: u16, dir: &Path) -> io::Result<Server> {
@@ -289,6 +311,7 @@ fn wait_for_tls(proxy: &Server, tls: &Arc<ClientConfig>) -> io::Result<()> {
         keys: 1,
         mix: Mix::SET,
         rate: None,
+        burst: Duration::ZERO,
         protocol: 2,
         tls: Some(tls.clone()),
     };

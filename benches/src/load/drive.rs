@@ -72,6 +72,8 @@ struct Run<'a> {
     touched: Vec<usize>,
     seen: Seen,
     last_reply: Instant,
+    /// When the timer goes off.
+    wakes: Option<Instant>,
     latency: Histogram<u64>,
     buffer: Vec<u8>,
 }
@@ -93,6 +95,7 @@ impl<'a> Run<'a> {
             touched: Vec::new(),
             seen: Seen::default(),
             last_reply: started,
+            wakes: None,
             latency,
             buffer: vec![0; 64 << 10],
         })
@@ -213,7 +216,10 @@ impl<'a> Run<'a> {
 
     /// The time of the n-th request of the run.
     fn at(&self, rate: f64, n: u64) -> Instant {
-        self.started + Duration::from_secs_f64(n as f64 / rate)
+        let after = Duration::from_secs_f64(n as f64 / rate);
+        let burst = self.load.settings.burst.as_nanos().max(1);
+        let early = (after.as_nanos() % burst) as u64;
+        self.started + (after - Duration::from_nanos(early))
     }
 
     /// The time of the n-th request of a connection: requests go round the connections.
@@ -221,7 +227,11 @@ impl<'a> Run<'a> {
         self.at(rate, nth * self.load.connections.len() as u64 + index as u64)
     }
 
-    fn wake_at(&self, at: Instant) -> Result<(), LoadError> {
+    fn wake_at(&mut self, at: Instant) -> Result<(), LoadError> {
+        if self.wakes == Some(at) {
+            return Ok(());
+        }
+        self.wakes = Some(at);
         // Zero would switch the timer off.
         let wait = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
         let it_value = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };

@@ -43,6 +43,9 @@ pub struct Settings {
     /// Requests a second over all connections, sent on time whether or not replies came (open
     /// loop). `None` is the closed loop: `depth` requests, then all their replies, and again.
     pub rate: Option<f64>,
+    /// Open loop: what is due within such a time is due at its beginning, all at once. Zero: each request has a
+    /// time of its own, which costs a core where there are many.
+    pub burst: Duration,
     /// RESP version, 2 or 3.
     pub protocol: u8,
     /// TLS as this says, for the host `127.0.0.1`; plain text without.

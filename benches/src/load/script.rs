@@ -149,6 +149,7 @@ mod tests {
             keys: 4,
             mix,
             rate: None,
+            burst: std::time::Duration::ZERO,
             protocol: 2,
             tls: None,
         }

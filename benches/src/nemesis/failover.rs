@@ -237,6 +237,7 @@ fn catch_up(cluster: &mut Cluster) -> io::Result<(f64, Option<(f64, u64)>)> {
         keys: 10_000,
         mix: Mix::SET,
         rate: None,
+        burst: Duration::ZERO,
         protocol: 2,
         tls: None,
     };

@@ -19,6 +19,9 @@ const RESEED_GOAL: f64 = 2.0;
 const SPEED_GOAL: f64 = 0.5;
 /// So little log that an empty server cannot be fed from its beginning. The keys must be more than that.
 const SHORT_LOG: &str = "log-memory = \"32MiB\"\nhints = false\n";
+/// Requests of the steady load come together so often: one by one their sending alone takes most of a core, and what
+/// is seen then is how two cores are shared out.
+const BURST: Duration = Duration::from_millis(1);
 /// The backend that goes away.
 const AWAY: usize = BACKENDS - 1;
 
@@ -186,6 +189,7 @@ fn settings(cluster: &Cluster, keys: u64, mix: Mix) -> Settings {
         keys,
         mix,
         rate: None,
+        burst: Duration::ZERO,
         protocol: 2,
         tls: None,
     }
@@ -221,7 +225,7 @@ fn catch_up(plan: &Plan, cluster: &mut Cluster) -> io::Result<Row> {
     let peak_writes = peak(cluster, keys)?;
     cluster.wait_in_sync()?;
     let rate = (peak_writes * plan.share).max(1.0);
-    let open = Settings { rate: Some(rate), ..settings(cluster, keys, plan.mix) };
+    let open = Settings { rate: Some(rate), burst: BURST, ..settings(cluster, keys, plan.mix) };
     load::fill(&settings(cluster, keys, Mix::SET)).map_err(io::Error::other)?;
     let mut steady = Steady::new(&open)?;
     let begun = Instant::now();
@@ -260,7 +264,8 @@ fn reseed(plan: &Plan, cluster: &mut Cluster, keys: u64, way: &str, fill: bool) 
     let peak_writes = peak(cluster, keys)?;
     cluster.wait_in_sync()?;
     let rate = (peak_writes * plan.share).max(1.0);
-    let mut steady = Steady::new(&Settings { rate: Some(rate), ..settings(cluster, keys, plan.mix) })?;
+    let mut steady =
+        Steady::new(&Settings { rate: Some(rate), burst: BURST, ..settings(cluster, keys, plan.mix) })?;
     let begun = Instant::now();
     go_on(&mut steady, cluster, |_| begun.elapsed() > BEFORE)?;
     let (before, _, errors) = steady.take()?;

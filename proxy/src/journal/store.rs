@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 /// A batch larger than this is cut into several rows.
 const ROW_BYTES: usize = 8 << 20;
 /// So many bytes are written between two checkpoints.
-const CHECKPOINT_BYTES: u64 = 4 << 20;
+const CHECKPOINT_BYTES: u64 = 1 << 20;
 
 /// A checkpoint that failed, and the file it was for.
 pub(super) type Fault = (PathBuf, JournalError);
