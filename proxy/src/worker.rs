@@ -9,6 +9,7 @@ use crate::listen::Port;
 use crate::listen::burst::Outbox;
 use crate::listen::cursor;
 use crate::listen::filter::{self, Facts, Shape};
+use crate::listen::inspect::SlowLog;
 use crate::listen::pubsub::{Local, Message};
 use crate::listen::registry::{Client, Registry};
 use crate::listen::session::{self, Session};
@@ -430,8 +431,11 @@ impl Worker {
                 let us = now_us.saturating_sub(since);
                 self.counters.answered(us);
                 let slow = &s.port.group.inspection.slow;
-                if let Some(brief) = brief.filter(|_| slow.is_slow(us)) {
-                    slow.enter(self.unix_ms() / 1000, us, brief, &s.client);
+                if let Some(brief) = brief {
+                    if slow.is_slow(us) {
+                        slow.enter(self.unix_ms() / 1000, us, &brief, &s.client);
+                    }
+                    s.spare_brief = SlowLog::spare(brief);
                 }
                 if s.mark() {
                     due.push(session.clone());

@@ -528,12 +528,36 @@ fn splice(entries: &[Arc<Entry>], replies: &[Replies], rejected: &Rejected) -> V
 mod tests {
     use super::*;
     use quorate_core::ordered::Position;
+    use quorate_wire::resp::Reserved;
 
     fn entry(seq: u64, commands: u32, whole: Vec<std::ops::Range<u32>>) -> Arc<Entry> {
         let position = Position { epoch: 1, seq, hash: 0 };
         let payload =
             (0..commands).map(|n| encode::command_bytes(&[b"C", n.to_string().as_bytes()])).collect();
         Arc::new(Entry { position, payload, commands, dialect: 2, trim: 0, elided: false, whole })
+    }
+
+    #[test]
+    fn scripts_are_barred_where_another_build_may_have_run_them() {
+        let script = encode::command_bytes(&[b"EVAL", b"return redis.call('SET', KEYS[1], 'v')", b"1", b"k"]);
+        let scripted = |seq| {
+            let plain = entry(seq, 1, vec![]);
+            Arc::new(Entry { payload: vec![plain.payload[0].clone(), script.clone()], ..(*plain).clone() })
+        };
+        let link = Link::new(0, Framer::new(Reserved::new("g"), true));
+        let bars = |head, seq| link.bars(head, &[entry(seq, 1, vec![]), scripted(seq)]);
+        assert!(!bars(9, 9), "of the build that scripts are ordered for, then and now");
+        link.set_foreign(true);
+        assert!(bars(9, 9), "of another build");
+        assert!(!link.bars(9, &[entry(9, 1, vec![])]), "no script");
+        link.set_foreign(false);
+        assert!(!bars(9, 9));
+        link.set_rebuilt(true);
+        assert!(bars(5, 3), "ordered while it was of another build");
+        assert!(!bars(6, 6), "ordered since it is of this one");
+        assert!(bars(7, 5), "and fed again");
+        link.set_rebuilt(false);
+        assert!(!bars(7, 5));
     }
 
     #[test]

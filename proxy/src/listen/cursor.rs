@@ -143,7 +143,8 @@ impl Worker {
         let anew = if replica.is_some() { with(command, args, 0) } else { payload.clone() };
         let kind = Kind { everything: true, ..Kind::plain(Access::Read, plan, s.dialect) };
         self.counters.request(class);
-        s.brief = s.port.group.inspection.slow.brief(command, args);
+        let spare = std::mem::take(&mut s.spare_brief);
+        s.brief = s.port.group.inspection.slow.brief(command, args, spare);
         let ticket = s.wait(self.now_us(), Shape::Page { keys: command.filter == Filter::Scan, round });
         let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         let role = Role::Pinned(Arc::new(Pin { replica, anew }));

@@ -200,9 +200,9 @@ impl Worker {
         let slow = &s.port.group.inspection.slow;
         let us = self.clock.now_us().saturating_sub(began_us);
         if slow.is_slow(us)
-            && let Some(brief) = slow.brief(command, args)
+            && let Some(brief) = slow.brief(command, args, BytesMut::new())
         {
-            slow.enter(self.unix_ms() / 1000, us, brief, &s.client);
+            slow.enter(self.unix_ms() / 1000, us, &brief, &s.client);
         }
     }
 
@@ -298,7 +298,8 @@ impl Worker {
         {
             return self.follow(s, command, args, ticket);
         }
-        s.brief = group.shared.inspection.slow.brief(command, args);
+        let spare = std::mem::take(&mut s.spare_brief);
+        s.brief = group.shared.inspection.slow.brief(command, args, spare);
         let ticket = s.wait(self.now_us(), Shape::AsIs);
         self.follow(s, command, args, ticket);
         outbox.begin(s.number, ticket, kind, 1, payload);
@@ -372,7 +373,8 @@ impl Worker {
         };
         let kind = Kind { everything: true, ..Kind::plain(Access::Read, plan, s.dialect) };
         self.counters.request(class);
-        s.brief = s.port.group.inspection.slow.brief(command, args);
+        let spare = std::mem::take(&mut s.spare_brief);
+        s.brief = s.port.group.inspection.slow.brief(command, args, spare);
         let ticket = s.wait(self.now_us(), shape);
         let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         outbox.begin(s.number, ticket, kind, commands, Payload::Own(payload));

@@ -437,7 +437,7 @@ impl Worker {
         // Nobody's replies are compared to those of a replica that ran it first.
         let unlike = if writes && !draft.leads { draft.reads } else { Vec::new() };
         let role = Role::Transaction(Arc::new(Transaction { watches, unlike }));
-        s.brief = Some(Box::from(&b"*1\r\n$4\r\nEXEC\r\n"[..]));
+        s.brief = Some(BytesMut::from(&b"*1\r\n$4\r\nEXEC\r\n"[..]));
         let ticket = s.wait(self.now_us(), Shape::Exec(Box::new(exec)));
         let outbox = &mut *self.groups[s.group().index].outbox.borrow_mut();
         // What an entry only reads, it does not touch.

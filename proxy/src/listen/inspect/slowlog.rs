@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 /// Of an entry so many arguments are kept, and so many bytes of each, as servers do.
 const MOST_ARGUMENTS: usize = 32;
 const MOST_BYTES: usize = 128;
+/// What most commands take.
+const USUAL_BYTES: usize = 192;
 /// The most entries that can be asked for: each takes a few kilobytes at most.
 const MOST_ENTRIES: u64 = 10_000;
 
@@ -83,25 +85,33 @@ impl SlowLog {
         u64::try_from(self.slower_than_us()).is_ok_and(|limit| us >= limit)
     }
 
-    /// What is kept of a command in case it will be slow; `None` while nothing is logged.
+    /// What is kept of a command in case it will be slow; `None` while nothing is logged. Written over `spare`, as
+    /// hardly any command is slow, and each has one.
     #[inline]
-    pub fn brief(&self, command: &Command, args: Args) -> Option<Box<[u8]>> {
-        (self.slower_than_us() >= 0).then(|| brief(command, args))
+    pub fn brief(&self, command: &Command, args: Args, spare: BytesMut) -> Option<BytesMut> {
+        (self.slower_than_us() >= 0).then(|| brief(command, args, spare))
+    }
+
+    /// What is left of a brief for the next one. A client that is idle does not keep much.
+    #[inline]
+    pub fn spare(brief: BytesMut) -> BytesMut {
+        if brief.capacity() > 2 * USUAL_BYTES { BytesMut::new() } else { brief }
     }
 
     /// Enters a command that was slow.
     #[cold]
-    pub fn enter(&self, unix_s: u64, us: u64, command: Box<[u8]>, client: &Client) {
+    pub fn enter(&self, unix_s: u64, us: u64, command: &[u8], client: &Client) {
         let Ok(mut log) = self.log.lock() else { return };
         let (peer, name, id) = (client.peer.to_string(), client.names().name, log.next);
         log.next += 1;
-        log.entries.push_front(Slow { id, unix_s, us, command, peer, name });
+        log.entries.push_front(Slow { id, unix_s, us, command: command.into(), peer, name });
         log.entries.truncate(self.most() as usize);
     }
 }
 
-fn brief(command: &Command, args: Args) -> Box<[u8]> {
-    let mut out = BytesMut::with_capacity(64);
+fn brief(command: &Command, args: Args, mut out: BytesMut) -> BytesMut {
+    out.clear();
+    out.reserve(USUAL_BYTES);
     let shown = args.len().min(MOST_ARGUMENTS);
     encode::header(b'*', shown, &mut out);
     for (at, arg) in args.from(0).take(shown).enumerate() {
@@ -118,7 +128,7 @@ fn brief(command: &Command, args: Args) -> Box<[u8]> {
             encode::bulk(arg, &mut out);
         }
     }
-    out.as_ref().into()
+    out
 }
 
 /// Commands whose arguments may hold a password.
@@ -173,7 +183,7 @@ mod tests {
         decoder.next(&bytes, &Limits::default()).expect("valid");
         let args = Args::new(&bytes, decoder.spans());
         let command = command::resolve(args).expect("known");
-        String::from_utf8_lossy(&brief(command, args)).replace("\r\n", " ")
+        String::from_utf8_lossy(&brief(command, args, BytesMut::from(&b"before"[..]))).replace("\r\n", " ")
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::listen::blocking::Latest;
 use crate::listen::filter::Shape;
 use crate::listen::groups::merge::Merge;
 use crate::listen::pubsub::Kind;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// A confirmation that waits for a backend is given after so many sweeps at the latest, a second apart.
 const MOST_SWEEPS: u32 = 3;
@@ -18,7 +18,7 @@ pub(super) enum Slot {
         since_us: u64,
         shape: Shape,
         /// What the slow log would show.
-        brief: Option<Box<[u8]>>,
+        brief: Option<BytesMut>,
     },
     /// An answer that messages must not overtake, and the messages that came behind it. Not to be given while so
     /// many feeds of events have not confirmed.
@@ -252,7 +252,7 @@ impl Session {
         &mut self,
         ticket: u64,
         make: impl FnOnce(&Shape) -> Bytes,
-    ) -> Option<(u64, Option<Box<[u8]>>)> {
+    ) -> Option<(u64, Option<BytesMut>)> {
         let index = usize::try_from(ticket.checked_sub(self.front)?).ok()?;
         let slot = self.slots.get_mut(index)?;
         let Slot::Waiting { since_us, shape, brief } = slot else { return None };

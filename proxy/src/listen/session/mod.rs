@@ -81,7 +81,9 @@ pub struct Session {
     /// Its transaction.
     pub transaction: Pending,
     /// What the slow log would show of the next burst.
-    pub brief: Option<Box<[u8]>>,
+    pub brief: Option<BytesMut>,
+    /// Room for the next.
+    pub spare_brief: BytesMut,
     /// Its next command is kept back until a pause is over.
     pub postponed: bool,
     speaks: Speaks,
@@ -130,6 +132,7 @@ impl Session {
             in_turn: (0, 0),
             transaction: Pending::default(),
             brief: None,
+            spare_brief: BytesMut::new(),
             postponed: false,
             speaks: Speaks::Always,
             mute: false,
