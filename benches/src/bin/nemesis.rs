@@ -60,7 +60,7 @@ enum Command {
 #[derive(Args)]
 struct ShareOptions {
     /// Writes that the replica misses; 0 leaves the catch-up out
-    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
     missed: u64,
     /// Steady load as a share of the peak
     #[arg(long, default_value_t = 0.5)]

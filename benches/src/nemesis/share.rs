@@ -22,6 +22,13 @@ const SHORT_LOG: &str = "log-memory = \"32MiB\"\nhints = false\n";
 /// Requests of the steady load come together so often: one by one their sending alone takes most of a core, and what
 /// is seen then is how two cores are shared out.
 const BURST: Duration = Duration::from_millis(1);
+/// After a kill a server writes its append-only file anew and throws the old one away, which takes a core for so
+/// long at most, and is no part of what it is fed.
+const RESTART: Duration = Duration::from_secs(1);
+/// The steady load comes on so many connections, so that several requests share a packet as they do at the peak.
+const CONNECTIONS: usize = 4;
+/// What servers do by themselves, and for seconds: rewriting their files, is no part of either.
+const QUIET: &str = "CONFIG SET auto-aof-rewrite-percentage 0";
 /// The backend that goes away.
 const AWAY: usize = BACKENDS - 1;
 
@@ -64,6 +71,8 @@ pub struct Row {
     pub p50_before_us: u64,
     pub p50_during_us: u64,
     pub p99_before_us: u64,
+    /// Only of a catch-up: while the backend was away, and every write waited for both of the others.
+    pub p99_away_us: Option<u64>,
     pub p99_during_us: u64,
     pub max_during_us: u64,
     pub errors: u64,
@@ -75,6 +84,11 @@ impl Row {
     /// The slowest hundredth during it against before.
     pub fn ratio(&self) -> f64 {
         self.p99_during_us as f64 / self.p99_before_us.max(1) as f64
+    }
+
+    /// The same against when the backend was away, where that was measured.
+    pub fn ratio_to_away(&self) -> Option<f64> {
+        self.p99_away_us.map(|away| self.p99_during_us as f64 / away.max(1) as f64)
     }
 
     fn met(&self) -> bool {
@@ -91,8 +105,10 @@ impl Row {
                 self.peak_writes
             )
         });
+        let away = self.p99_away_us.map_or(String::new(), |us| format!(" {us:>6} µs with it away,"));
+        let to_away = self.ratio_to_away().map_or(String::new(), |ratio| format!(" and {ratio:.2}"));
         format!(
-            "{:<22} {:>6.2} s at {:>6.0}/s: p99 {:>6} µs before, {:>6} µs during, ratio {:.2}; p50 {} and {} µs, max {} µs; {} errors{speed}: {}\n",
+            "{:<22} {:>6.2} s at {:>6.0}/s: p99 {:>6} µs before,{away} {:>6} µs during, ratio {:.2}{to_away}; p50 {} and {} µs, max {} µs; {} errors{speed}: {}\n",
             self.what,
             self.seconds,
             self.rate,
@@ -131,14 +147,14 @@ pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<ShareReport> {
         rows.push(row);
     };
     if plan.missed > 0 {
-        let mut cluster = Cluster::start_with(&plan.programs, false, &plan.group)?;
+        let mut cluster = start(plan, &plan.group)?;
         for _ in 0..plan.rounds {
             add(catch_up(plan, &mut cluster)?);
         }
     }
     for (keys, way) in plan.keys.iter().flat_map(|keys| plan.ways.iter().map(move |way| (*keys, way))) {
         let group = format!("{SHORT_LOG}{}reseed-by = \"{way}\"\n", plan.group);
-        let mut cluster = Cluster::start_with(&plan.programs, false, &group)?;
+        let mut cluster = start(plan, &group)?;
         for round in 0..plan.rounds {
             add(reseed(plan, &mut cluster, keys, way, round == 0)?);
         }
@@ -146,20 +162,26 @@ pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<ShareReport> {
     Ok(ShareReport { rows })
 }
 
+fn start(plan: &Plan, group: &str) -> io::Result<Cluster> {
+    let cluster = Cluster::start_with(&plan.programs, false, group)?;
+    (0..BACKENDS).try_for_each(|nth| quiet(&cluster, nth))?;
+    Ok(cluster)
+}
+
+fn quiet(cluster: &Cluster, nth: usize) -> io::Result<()> {
+    cluster.backends[nth].connect()?.line(QUIET).map(drop)
+}
+
 /// Steady load in slices.
 struct Steady {
     load: Load,
+    rate: f64,
     latency: Histogram<u64>,
     answered: u64,
     errors: u64,
 }
 
 impl Steady {
-    fn new(settings: &Settings) -> io::Result<Steady> {
-        let load = Load::connect(settings).map_err(io::Error::other)?;
-        Ok(Steady { load, latency: histogram()?, answered: 0, errors: 0 })
-    }
-
     fn slice(&mut self) -> io::Result<()> {
         let outcome = self.load.run(Stop::After(SLICE)).map_err(io::Error::other)?;
         self.latency.add(&outcome.latency).map_err(io::Error::other)?;
@@ -168,11 +190,23 @@ impl Steady {
         Ok(())
     }
 
-    /// What was seen since the last time.
-    fn take(&mut self) -> io::Result<(Histogram<u64>, u64, u64)> {
+    /// Latencies and requests since the last time.
+    fn take(&mut self) -> io::Result<(Histogram<u64>, u64)> {
         let latency = std::mem::replace(&mut self.latency, histogram()?);
-        Ok((latency, std::mem::take(&mut self.answered), std::mem::take(&mut self.errors)))
+        Ok((latency, std::mem::take(&mut self.answered)))
     }
+}
+
+/// The peak, and then a load at its share.
+fn steady(plan: &Plan, cluster: &mut Cluster, keys: u64) -> io::Result<(f64, Steady)> {
+    let peak_writes = peak(cluster, keys)?;
+    cluster.wait_in_sync()?;
+    let rate = (peak_writes * plan.share).max(1.0);
+    let closed = settings(cluster, keys, plan.mix);
+    load::fill(&closed).map_err(io::Error::other)?;
+    let open = Settings { rate: Some(rate), burst: BURST, connections: CONNECTIONS, ..closed };
+    let load = Load::connect(&open).map_err(io::Error::other)?;
+    Ok((peak_writes, Steady { load, rate, latency: histogram()?, answered: 0, errors: 0 }))
 }
 
 fn histogram() -> io::Result<Histogram<u64>> {
@@ -215,6 +249,11 @@ fn go_on(steady: &mut Steady, cluster: &mut Cluster, ended: impl Fn(&Cluster) ->
     Ok(())
 }
 
+fn go_on_for(time: Duration, steady: &mut Steady, cluster: &mut Cluster) -> io::Result<()> {
+    let begun = Instant::now();
+    go_on(steady, cluster, |_| begun.elapsed() > time)
+}
+
 fn all_in_sync(cluster: &Cluster) -> bool {
     let states = cluster.states();
     states.len() == BACKENDS && states.iter().all(|state| state == "in-sync")
@@ -222,53 +261,49 @@ fn all_in_sync(cluster: &Cluster) -> bool {
 
 fn catch_up(plan: &Plan, cluster: &mut Cluster) -> io::Result<Row> {
     let keys = 10_000;
-    let peak_writes = peak(cluster, keys)?;
-    cluster.wait_in_sync()?;
-    let rate = (peak_writes * plan.share).max(1.0);
-    let open = Settings { rate: Some(rate), burst: BURST, ..settings(cluster, keys, plan.mix) };
-    load::fill(&settings(cluster, keys, Mix::SET)).map_err(io::Error::other)?;
-    let mut steady = Steady::new(&open)?;
-    let begun = Instant::now();
-    go_on(&mut steady, cluster, |_| begun.elapsed() > BEFORE)?;
-    let (before, _, mut errors) = steady.take()?;
+    let (peak_writes, mut steady) = steady(plan, cluster, keys)?;
+    go_on_for(BEFORE, &mut steady, cluster)?;
+    let (before, _) = steady.take()?;
     cluster.backends[AWAY].kill()?;
+    go_on_for(BEFORE, &mut steady, cluster)?;
+    let (away, alone) = steady.take()?;
     let missing = Load::connect(&settings(cluster, keys, Mix::SET));
     let missed =
         missing.and_then(|mut load| load.run(Stop::Requests(plan.missed))).map_err(io::Error::other)?;
-    errors += missed.errors;
     let Cluster { backends, network, .. } = cluster;
     backends[AWAY].start(network)?;
     go_on(&mut steady, cluster, |cluster| cluster.backends[AWAY].answers())?;
-    let (_, early, more) = steady.take()?;
+    quiet(cluster, AWAY)?;
+    go_on(&mut steady, cluster, |cluster| cluster.states().get(AWAY).is_some_and(|state| state != "down"))?;
     let begun = Instant::now();
+    go_on_for(RESTART, &mut steady, cluster)?;
+    let (_, early) = steady.take()?;
     go_on(&mut steady, cluster, all_in_sync)?;
-    let took = begun.elapsed().as_secs_f64();
-    let (during, late, still_more) = steady.take()?;
-    let written = (early + late) as f64 * plan.mix.written();
-    let catch_up_writes = Some((missed.answered as f64 + written) / took);
-    let row = Row {
+    let seconds = begun.elapsed().as_secs_f64();
+    let (during, late) = steady.take()?;
+    if late == 0 {
+        return Err(io::Error::other("it caught up before its server had restarted: raise --missed"));
+    }
+    let written = (alone + early + late) as f64 * plan.mix.written();
+    Ok(Row {
         what: "catch-up".into(),
         peak_writes,
-        rate,
-        seconds: took,
-        catch_up_writes,
+        rate: steady.rate,
+        seconds,
+        errors: missed.errors + steady.errors,
+        p99_away_us: Some(away.value_at_quantile(0.99)),
+        catch_up_writes: Some((missed.answered as f64 + written) / seconds),
         ..Row::of(&before, &during)
-    };
-    Ok(Row { errors: errors + more + still_more, ..row })
+    })
 }
 
 fn reseed(plan: &Plan, cluster: &mut Cluster, keys: u64, way: &str, fill: bool) -> io::Result<Row> {
     if fill {
         load::fill(&settings(cluster, keys, Mix::SET)).map_err(io::Error::other)?;
     }
-    let peak_writes = peak(cluster, keys)?;
-    cluster.wait_in_sync()?;
-    let rate = (peak_writes * plan.share).max(1.0);
-    let mut steady =
-        Steady::new(&Settings { rate: Some(rate), burst: BURST, ..settings(cluster, keys, plan.mix) })?;
-    let begun = Instant::now();
-    go_on(&mut steady, cluster, |_| begun.elapsed() > BEFORE)?;
-    let (before, _, errors) = steady.take()?;
+    let (peak_writes, mut steady) = steady(plan, cluster, keys)?;
+    go_on_for(BEFORE, &mut steady, cluster)?;
+    let (before, _) = steady.take()?;
     cluster.backends[AWAY].kill()?;
     cluster.backends[AWAY].wipe()?;
     let Cluster { backends, network, .. } = cluster;
@@ -276,7 +311,7 @@ fn reseed(plan: &Plan, cluster: &mut Cluster, keys: u64, way: &str, fill: bool) 
     let begun = Instant::now();
     go_on(&mut steady, cluster, all_in_sync)?;
     let seconds = begun.elapsed().as_secs_f64();
-    let (during, _, more) = steady.take()?;
+    let (during, _) = steady.take()?;
     cluster.wait_in_sync()?;
     let (_, differing) = cluster.divergent()?;
     if let Some(key) = differing.first() {
@@ -286,8 +321,8 @@ fn reseed(plan: &Plan, cluster: &mut Cluster, keys: u64, way: &str, fill: bool) 
         )));
     }
     let what = format!("{way}, {keys} keys");
-    let row = Row { what, peak_writes, rate, seconds, ..Row::of(&before, &during) };
-    Ok(Row { errors: errors + more, ..row })
+    let (rate, errors) = (steady.rate, steady.errors);
+    Ok(Row { what, peak_writes, rate, seconds, errors, ..Row::of(&before, &during) })
 }
 
 impl Row {
@@ -301,6 +336,7 @@ impl Row {
             p50_before_us: quantile(before, 0.5),
             p50_during_us: quantile(during, 0.5),
             p99_before_us: quantile(before, 0.99),
+            p99_away_us: None,
             p99_during_us: quantile(during, 0.99),
             max_during_us: during.max(),
             errors: 0,

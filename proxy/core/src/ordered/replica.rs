@@ -1,12 +1,13 @@
 //! What the sequencer knows of one replica.
 
 use super::by_value::TrialId;
-use super::entry::Position;
+use super::entry::{Entry, Position};
 use super::pending::Burst;
 use crate::rule::Mask;
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Why a replica cannot be fed from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -177,6 +178,8 @@ pub(super) struct Replica {
     pub(super) ran: Option<TrialId>,
     /// Where it stands, while the ring does not reach back to it. Not known to be on the log.
     pub(super) beside: Option<Position>,
+    /// What was read from the journal for it, and is not sent yet.
+    pub(super) fetched: VecDeque<Arc<Entry>>,
     /// Bytes at hand of the answer that is arriving.
     pub(super) partial: usize,
     /// After an environment error: not before this time, and how long the next wait is.
@@ -201,6 +204,7 @@ impl Replica {
             at: None,
             ran: None,
             beside: None,
+            fetched: VecDeque::new(),
             partial: 0,
             retry_at_us: 0,
             disk: Disk::default(),

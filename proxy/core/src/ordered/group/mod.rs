@@ -57,8 +57,8 @@ const FEED_BYTES: usize = 64 << 10;
 const CATCH_UP_GAIN: (u64, u64) = (3, 5);
 /// … nor longer than this.
 const LONGEST_REST_US: u64 = 100_000;
-/// The same for what is read from the journal, where the trip is longer.
-const FEED_RECORDED_BYTES: usize = 1 << 20;
+/// So much is read from the journal at once, and sent in parts like what comes from memory.
+const FETCH_BYTES: usize = 1 << 20;
 /// Answered entries kept for comparing late replies.
 const COMPARED: usize = 1024;
 /// Bytes of payload a backend's tail may hold before it is cut to half of that.

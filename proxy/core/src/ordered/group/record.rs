@@ -4,18 +4,22 @@
 //! acknowledged before. Either way a replica that the ring cannot feed is fed from the journal; every hop is
 //! checked by the chain hash.
 
-use super::super::effects::{Answer, Cause, Outgoing, Record, Reply};
+use super::super::effects::{Answer, Cause, Record, Reply};
 use super::super::entry::{Entry, Position};
 use super::super::recovery::Attachment;
-use super::super::replica::{Flight, Replica, StaleReason};
+use super::super::replica::{Replica, StaleReason};
 use super::super::{Effects, Now};
-use super::{FEED_RECORDED_BYTES, Group};
+use super::{FETCH_BYTES, Group};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A replica that misses fewer entries than this is fed from memory or from a tail.
 const HINT_LAG: u64 = 16;
+/// Hints are recorded together, this part of what the backends' tails hold at once: each time costs two threads a turn.
+const HINT_STEP: u32 = 8;
+/// A payload of so many bytes is recorded at once.
+const HINT_BYTES: usize = 256 << 10;
 /// How often it is looked at what all have applied, within the time for which a journal keeps it.
 const KEEP_STEPS: u64 = 8;
 
@@ -110,8 +114,25 @@ impl Group {
         let continues =
             given >= owed_from && (given == self.journal.given || self.log.holds(self.journal.view.newest));
         let from = if continues { given } else { owed_from };
+        if continues
+            && fallen.last().is_none_or(|last| last.position.seq <= from)
+            && self.hints_can_wait(from)
+        {
+            return Vec::new();
+        }
         let ring = (self.log.base().seq.max(from) + 1..=head).filter_map(|seq| self.log.get(seq).cloned());
         fallen.into_iter().filter(|entry| entry.position.seq > from).chain(ring).collect()
+    }
+
+    /// Are there so few entries after `given` that the backends' tails hold them safely for the next owner?
+    fn hints_can_wait(&self, given: u64) -> bool {
+        let head = self.log.head().seq;
+        if head - given >= u64::from(self.config.tail_entries / HINT_STEP) {
+            return false;
+        }
+        let newer = (given + 1..=head).filter_map(|seq| self.log.get(seq));
+        let bytes = newer.map(|entry| if entry.elided { HINT_BYTES } else { entry.len() });
+        bytes.sum::<usize>() < HINT_BYTES
     }
 
     /// The last entry that may be acknowledged as far as the journal goes.
@@ -237,6 +258,9 @@ impl Group {
         let Some(at) = self.standing(i) else {
             return self.stale(i, StaleReason::TooFarBehind, fx);
         };
+        if self.replicas[i].fetched.front().is_some_and(|next| next.position.seq == from) {
+            return self.feed_fetched(i, at, now, fx);
+        }
         if !self.journal_reaches(at) {
             return self.stale(i, StaleReason::TooFarBehind, fx);
         }
@@ -247,7 +271,7 @@ impl Group {
             return;
         }
         self.journal.reading |= 1 << i;
-        fx.records.push(Record::Read { replica: i, from, bytes: FEED_RECORDED_BYTES });
+        fx.records.push(Record::Read { replica: i, from, bytes: FETCH_BYTES });
     }
 
     /// Entries read for a replica; none when they could not be read.
@@ -259,27 +283,32 @@ impl Group {
         let Some(first) = entries.first() else {
             return self.stale(i, StaleReason::TooFarBehind, fx);
         };
-        if first.position.seq != at.seq + 1 {
-            return;
+        if first.position.seq == at.seq + 1 {
+            self.replicas[i].fetched = entries.into();
+            self.feed_fetched(i, at, now, fx);
         }
-        let continues = at.next(first.position.epoch, &first.payload) == first.position;
+    }
+
+    /// Sends a replica that stands at `at` a part of what was read for it.
+    fn feed_fetched(&mut self, i: usize, at: Position, now: Now, fx: &mut Effects) {
+        let fetched = &self.replicas[i].fetched;
+        let continues =
+            fetched.front().is_some_and(|next| at.next(next.position.epoch, &next.payload) == next.position);
         if self.config.rules.chain && !continues {
             return self.stale(i, StaleReason::Diverged, fx);
         }
         // What was taken back, or superseded, since it was recorded is not on the log.
         let base = self.log.base().seq;
-        let confirmed = |entry: &Entry| entry.position.seq < base || self.log.holds(entry.position);
-        let dialect = first.dialect;
-        let fits = |entry: &Arc<Entry>| entry.dialect == dialect && confirmed(entry);
-        let batch: Vec<Arc<Entry>> = entries.into_iter().take_while(fits).collect();
-        let Some(last) = batch.last().filter(|_| self.carries_trial(i, &batch, fx)) else { return };
-        let (to, bytes) = (last.position, batch.iter().map(|entry| entry.len()).sum());
-        let pushed = self.log.pushed();
-        let replica = &mut self.replicas[i];
-        replica.sent = to.seq;
-        replica.flight =
-            Some(Flight { to: to.seq, at: to, beside: Some(to), since_us: now.us, bytes, pushed });
-        fx.sends.push((i, Outgoing::Entries(batch)));
+        let confirmed = |entry: &&Arc<Entry>| entry.position.seq < base || self.log.holds(entry.position);
+        let batch = self.together(i, fetched.iter().take_while(confirmed));
+        let Some(last) = batch.last().map(|last| last.position) else {
+            // It is read anew.
+            return self.replicas[i].fetched.clear();
+        };
+        if self.carries_trial(i, &batch, fx) {
+            self.replicas[i].fetched.drain(..batch.len());
+            self.send_entries(i, batch, (last, Some(last)), now, fx);
+        }
     }
 
     /// The last entry that no replica forgets any more. Where the journal is the log it feeds those that lost their

@@ -48,11 +48,8 @@ impl Group {
 
     pub(super) fn feed_one(&mut self, i: usize, now: Now, fx: &mut Effects) {
         let from = self.replicas[i].sent + 1;
-        let mut batch = self.batch(from);
-        if self.replicas[i].backoff_us > 0 {
-            // What it refused as a whole it may take one by one: first what frees memory, say.
-            batch.truncate(1);
-        }
+        let ring = (from..).map_while(|seq| self.log.get(seq));
+        let batch = self.together(i, ring);
         let Some(last) = batch.last() else {
             return self.feed_recorded(i, now, fx);
         };
@@ -60,38 +57,55 @@ impl Group {
         if !self.proven(i, fx) {
             return;
         }
-        let (to, last) = (last.position.seq, last.position);
+        let last = last.position;
         if !self.carries_trial(i, &batch, fx) {
             return;
         }
-        let bytes = batch.iter().map(|entry| entry.len()).sum();
-        for seq in from..=to {
+        for seq in from..=last.seq {
             if let Some(open) = self.open_mut(seq) {
                 open.sent_to |= 1 << i;
                 open.refused_by &= !(1 << i);
             }
         }
+        self.replicas[i].fetched.clear();
+        self.send_entries(i, batch, (last, None), now, fx);
+    }
+
+    /// Puts entries on their way. `ends`: the position of the last, and the same if they come from the journal.
+    pub(super) fn send_entries(
+        &mut self,
+        i: usize,
+        batch: Vec<Arc<Entry>>,
+        ends: (Position, Option<Position>),
+        now: Now,
+        fx: &mut Effects,
+    ) {
+        let ((at, beside), pushed) = (ends, self.log.pushed());
+        let bytes = batch.iter().map(|entry| entry.len()).sum();
         let replica = &mut self.replicas[i];
-        replica.sent = to;
-        replica.flight =
-            Some(Flight { to, at: last, beside: None, since_us: now.us, bytes, pushed: self.log.pushed() });
+        replica.sent = at.seq;
+        replica.flight = Some(Flight { to: at.seq, at, beside, since_us: now.us, bytes, pushed });
         fx.sends.push((i, Outgoing::Entries(batch)));
     }
 
-    /// The entries from `from` on that may share a send. Empty when the log cannot feed them.
-    pub(super) fn batch(&self, from: u64) -> Vec<Arc<Entry>> {
+    /// The first of these entries, as many as may share a send to this replica. None when the first cannot be fed.
+    pub(super) fn together<'a>(
+        &self,
+        i: usize,
+        entries: impl Iterator<Item = &'a Arc<Entry>>,
+    ) -> Vec<Arc<Entry>> {
+        // What it refused as a whole it may take one by one: first what frees memory, say.
+        let most = if self.replicas[i].backoff_us > 0 { 1 } else { FEED_ENTRIES };
         let mut batch: Vec<Arc<Entry>> = Vec::new();
         let mut bytes = 0;
-        while let Some(entry) = self.log.get(from + batch.len() as u64) {
-            let fits = batch.is_empty()
-                || (batch.len() < FEED_ENTRIES
-                    && bytes + entry.len() <= FEED_BYTES
-                    && batch[0].dialect == entry.dialect);
+        for entry in entries.take(most) {
+            bytes += entry.len();
+            let fits =
+                batch.first().is_none_or(|first| bytes <= FEED_BYTES && first.dialect == entry.dialect);
             let feedable = entry.is_empty() || !entry.payload.is_empty();
             if !fits || !feedable {
                 break;
             }
-            bytes += entry.len();
             batch.push(entry.clone());
         }
         batch
@@ -247,6 +261,7 @@ impl Group {
         self.abandon_reads(i, fx);
         self.copies.distrust(i);
         self.replicas[i].flight = None;
+        self.replicas[i].fetched.clear();
         self.enter(i, ReplicaState::Stale(reason), fx);
         fx.notes.push(Note::Stale { replica: i, reason });
     }
@@ -413,6 +428,7 @@ impl Group {
         self.mends[i] = None;
         let replica = &mut self.replicas[i];
         (replica.flight, replica.beside) = (None, None);
+        replica.fetched.clear();
         replica.sent = replica.applied;
         replica.retry_at_us = 0;
         replica.disk = Default::default();

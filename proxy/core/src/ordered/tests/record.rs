@@ -11,7 +11,12 @@ struct Recorder {
 
 impl Recorder {
     fn serving(journal: Journaling) -> Recorder {
-        let mut world = World::unattached(3, |config| (config.journal, config.log_bytes) = (journal, 8));
+        Recorder::with_memory(journal, 8)
+    }
+
+    fn with_memory(journal: Journaling, log_bytes: usize) -> Recorder {
+        let mut world =
+            World::unattached(3, |config| (config.journal, config.log_bytes) = (journal, log_bytes));
         (0..3).for_each(|replica| world.attach(replica, None));
         let mut recorder = Recorder { world, held: Vec::new() };
         recorder.record();
@@ -77,6 +82,24 @@ fn what_the_memory_cannot_hold_is_recorded_only_while_somebody_is_owed_it() {
 }
 
 #[test]
+fn hints_are_recorded_together_as_long_as_the_tails_hold_them() {
+    let mut r = Recorder::with_memory(Journaling::Hints, 1 << 20);
+    r.world.step(Event::Disconnected { replica: 2 });
+    let mut appends = 0;
+    for ticket in 1..=128 {
+        r.write(ticket);
+        appends += usize::from(!r.world.fx.records.is_empty());
+        r.record();
+        let (head, given) = (r.world.group.head().seq, r.held.last().map_or(0, |entry| entry.position.seq));
+        assert!(given == 0 || head - given < 16, "{given} of {head}: a tail of 128 is to hold the rest");
+    }
+    assert_eq!(appends, 4, "at once as soon as it is owed many, then by the sixteen");
+    assert_eq!(r.held.first().map(|entry| entry.position.seq), Some(2));
+    r.world.write_bytes(256 << 10);
+    assert!(matches!(&r.world.fx.records[..], [Record::Append(_)]), "the tails need not hold so much");
+}
+
+#[test]
 fn a_replica_that_missed_more_than_the_memory_holds_is_fed_from_the_journal() {
     let mut r = Recorder::serving(Journaling::Hints);
     let at = r.world.group.head();
@@ -98,6 +121,32 @@ fn a_replica_that_missed_more_than_the_memory_holds_is_fed_from_the_journal() {
         matches!(r.world.fx.records[..], [Record::Release(through)] if through > 5),
         "nobody is owed that"
     );
+}
+
+#[test]
+fn what_was_read_from_the_journal_at_once_is_sent_in_parts() {
+    let mut r = Recorder::serving(Journaling::Hints);
+    let at = r.world.group.head();
+    r.world.step(Event::Disconnected { replica: 2 });
+    for _ in 0..4 {
+        r.world.write_bytes(40 << 10);
+        r.world.apply(0, &["+OK"]);
+        r.world.apply(1, &["+OK"]);
+    }
+    r.record();
+    r.world.sent();
+    r.world.attach(2, Some(at));
+    r.record();
+    let mut parts = 0;
+    while r.world.group.health().replicas[2].state != ReplicaState::InSync {
+        let sent = r.world.sent();
+        assert_eq!(sent.len(), 1, "nobody waits for all of it");
+        assert_eq!(sent[0].1.matches('+').count(), 0, "two are more than one send takes");
+        assert!(r.world.fx.records.is_empty(), "it is not read twice");
+        r.world.apply(2, &["+OK"]);
+        parts += 1;
+    }
+    assert_eq!(parts, 4);
 }
 
 #[test]
