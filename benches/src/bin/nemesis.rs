@@ -80,6 +80,9 @@ struct ShareOptions {
     /// A further line of the group's section, such as 'reseed-rate = "64MiB"'
     #[arg(long, value_name = "LINE")]
     group: Vec<String>,
+    /// Gives the backend that goes away a processor of its own, as if it had a machine of its own
+    #[arg(long)]
+    apart: bool,
 }
 
 #[derive(Args)]
@@ -194,6 +197,7 @@ fn run_share(options: ShareOptions, common: &Common) -> io::Result<bool> {
         keys: options.keys,
         ways: options.ways,
         group: options.group.iter().map(|line| format!("{line}\n")).collect(),
+        apart: options.apart,
     };
     let report = share::run(&plan, |line| eprintln!("{line}"))?;
     common.print(&report, report.text());

@@ -110,13 +110,7 @@ impl Cluster {
         for backend in &mut self.backends {
             backend.start(&self.network)?;
         }
-        for nth in 0..BACKENDS {
-            let deadline = Instant::now() + DEADLINE;
-            while !self.backends[nth].answers() {
-                self.wait(deadline, || format!("{} does not answer", self.backends[nth].host.name()))?;
-                self.backends[nth].assert_alive()?;
-            }
-        }
+        (0..BACKENDS).try_for_each(|nth| self.wait_answers(nth))?;
         self.proxies[0].start(&self.network)?;
         self.wait_in_sync()
     }
@@ -161,6 +155,16 @@ impl Cluster {
             }
             self.wait(deadline, || format!("not all replicas are in sync again: {}", self.account()))?;
         }
+    }
+
+    /// Waits until a backend carries out commands.
+    pub fn wait_answers(&mut self, nth: usize) -> io::Result<()> {
+        let deadline = Instant::now() + DEADLINE;
+        while !self.backends[nth].answers() {
+            self.wait(deadline, || format!("{} does not answer", self.backends[nth].host.name()))?;
+            self.backends[nth].assert_alive()?;
+        }
+        Ok(())
     }
 
     /// Waits until the owner serves.

@@ -4,6 +4,7 @@
 use super::cluster::{BACKENDS, Cluster, DEADLINE, Programs};
 use crate::load::{self, Load, Mix, Settings, Stop};
 use hdrhistogram::Histogram;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 use std::io;
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ pub struct Plan {
     pub ways: Vec<String>,
     /// Further lines of the group's section.
     pub group: String,
+    /// The backend that goes away has a processor of its own, and all else shares the others.
+    pub apart: bool,
 }
 
 /// What was measured.
@@ -142,30 +145,77 @@ impl ShareReport {
 /// Measures all of it.
 pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<ShareReport> {
     let mut rows = Vec::new();
+    let places = plan.apart.then(Places::take).transpose()?;
     let mut add = |row: Row| {
         log(row.text().trim_end());
         rows.push(row);
     };
     if plan.missed > 0 {
-        let mut cluster = start(plan, &plan.group)?;
+        let mut cluster = start(plan, &plan.group, places.as_ref())?;
         for _ in 0..plan.rounds {
-            add(catch_up(plan, &mut cluster)?);
+            add(catch_up(plan, &mut cluster, places.as_ref())?);
         }
     }
     for (keys, way) in plan.keys.iter().flat_map(|keys| plan.ways.iter().map(move |way| (*keys, way))) {
         let group = format!("{SHORT_LOG}{}reseed-by = \"{way}\"\n", plan.group);
-        let mut cluster = start(plan, &group)?;
+        let mut cluster = start(plan, &group, places.as_ref())?;
         for round in 0..plan.rounds {
-            add(reseed(plan, &mut cluster, keys, way, round == 0)?);
+            add(reseed(plan, &mut cluster, places.as_ref(), keys, way, round == 0)?);
         }
     }
     Ok(ShareReport { rows })
 }
 
-fn start(plan: &Plan, group: &str) -> io::Result<Cluster> {
-    let cluster = Cluster::start_with(&plan.programs, false, group)?;
+fn start(plan: &Plan, group: &str, places: Option<&Places>) -> io::Result<Cluster> {
+    let mut cluster = Cluster::start_with(&plan.programs, false, group)?;
+    if places.is_some() {
+        cluster.backends[AWAY].kill()?;
+        come_back(&mut cluster, places)?;
+        cluster.wait_answers(AWAY)?;
+        cluster.wait_in_sync()?;
+    }
     (0..BACKENDS).try_for_each(|nth| quiet(&cluster, nth))?;
     Ok(cluster)
+}
+
+/// The backend that went away is started.
+fn come_back(cluster: &mut Cluster, places: Option<&Places>) -> io::Result<()> {
+    let Cluster { backends, network, .. } = cluster;
+    match places {
+        Some(places) => places.elsewhere(|| backends[AWAY].start(network)),
+        None => backends[AWAY].start(network),
+    }
+}
+
+/// Processors of this machine: those for the backend that goes away, and those for all else. With a machine for each
+/// backend, which they have where it matters, nobody waits for the processor on which one catches up.
+struct Places {
+    here: CpuSet,
+    there: CpuSet,
+}
+
+impl Places {
+    /// Takes all but one processor for this thread, and for what it starts.
+    fn take() -> io::Result<Places> {
+        let all = sched_getaffinity(None)?;
+        let mut usable = (0..CpuSet::MAX_CPU).rev().filter(|&cpu| all.is_set(cpu));
+        let (Some(last), Some(_)) = (usable.next(), usable.next()) else {
+            return Err(io::Error::other("there is one processor only: leave --apart out"));
+        };
+        let (mut here, mut there) = (all, CpuSet::new());
+        here.unset(last);
+        there.set(last);
+        sched_setaffinity(None, &here)?;
+        Ok(Places { here, there })
+    }
+
+    /// What is started there stays there.
+    fn elsewhere<T>(&self, start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        sched_setaffinity(None, &self.there)?;
+        let started = start();
+        sched_setaffinity(None, &self.here)?;
+        started
+    }
 }
 
 fn quiet(cluster: &Cluster, nth: usize) -> io::Result<()> {
@@ -259,7 +309,7 @@ fn all_in_sync(cluster: &Cluster) -> bool {
     states.len() == BACKENDS && states.iter().all(|state| state == "in-sync")
 }
 
-fn catch_up(plan: &Plan, cluster: &mut Cluster) -> io::Result<Row> {
+fn catch_up(plan: &Plan, cluster: &mut Cluster, places: Option<&Places>) -> io::Result<Row> {
     let keys = 10_000;
     let (peak_writes, mut steady) = steady(plan, cluster, keys)?;
     go_on_for(BEFORE, &mut steady, cluster)?;
@@ -270,8 +320,7 @@ fn catch_up(plan: &Plan, cluster: &mut Cluster) -> io::Result<Row> {
     let missing = Load::connect(&settings(cluster, keys, Mix::SET));
     let missed =
         missing.and_then(|mut load| load.run(Stop::Requests(plan.missed))).map_err(io::Error::other)?;
-    let Cluster { backends, network, .. } = cluster;
-    backends[AWAY].start(network)?;
+    come_back(cluster, places)?;
     go_on(&mut steady, cluster, |cluster| cluster.backends[AWAY].answers())?;
     quiet(cluster, AWAY)?;
     go_on(&mut steady, cluster, |cluster| cluster.states().get(AWAY).is_some_and(|state| state != "down"))?;
@@ -297,7 +346,14 @@ fn catch_up(plan: &Plan, cluster: &mut Cluster) -> io::Result<Row> {
     })
 }
 
-fn reseed(plan: &Plan, cluster: &mut Cluster, keys: u64, way: &str, fill: bool) -> io::Result<Row> {
+fn reseed(
+    plan: &Plan,
+    cluster: &mut Cluster,
+    places: Option<&Places>,
+    keys: u64,
+    way: &str,
+    fill: bool,
+) -> io::Result<Row> {
     if fill {
         load::fill(&settings(cluster, keys, Mix::SET)).map_err(io::Error::other)?;
     }
@@ -306,8 +362,7 @@ fn reseed(plan: &Plan, cluster: &mut Cluster, keys: u64, way: &str, fill: bool) 
     let (before, _) = steady.take()?;
     cluster.backends[AWAY].kill()?;
     cluster.backends[AWAY].wipe()?;
-    let Cluster { backends, network, .. } = cluster;
-    backends[AWAY].start(network)?;
+    come_back(cluster, places)?;
     let begun = Instant::now();
     go_on(&mut steady, cluster, all_in_sync)?;
     let seconds = begun.elapsed().as_secs_f64();
