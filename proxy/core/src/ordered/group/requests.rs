@@ -5,7 +5,10 @@ use super::super::entry::Entry;
 use super::super::pending::{Access, Burst, Stage, Submission, refused};
 use super::super::{Effects, Now};
 use super::time::is_large;
-use super::{COPY_BYTES, Group, LARGE_BUCKETS, Open, Phase, TAIL_BYTES, TAIL_LONGEST, TAIL_SLACK, Waiting};
+use super::{
+    COPY_BYTES, Group, LARGE_BUCKETS, Open, Phase, TAIL_BYTES, TAIL_LONGEST, TAIL_SLACK, TAIL_SLACK_PART,
+    Waiting,
+};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 use std::sync::Arc;
@@ -205,11 +208,14 @@ impl Group {
     }
 
     /// How far the tail is to be cut with the next entry; 0 for not at all. Cuts are rare and
-    /// decided once for all replicas, so that equal positions mean equal tails.
+    /// decided once for all replicas, so that equal positions mean equal tails. The longer a tail is, the rarer: to
+    /// find the place takes a look at all that is kept, and a tail that grew for a replica shrinks with each of its
+    /// sends.
     pub(super) fn trim(&mut self, bytes: usize) -> u32 {
         let (limit, (count, held)) = (self.tail_limit(), self.tail);
         self.tail = (count + 1, held + bytes);
-        if limit == 0 || (count < limit + TAIL_SLACK && self.tail.1 <= TAIL_BYTES) {
+        let slack = TAIL_SLACK.max(limit / TAIL_SLACK_PART);
+        if limit == 0 || (count < limit + slack && self.tail.1 <= TAIL_BYTES) {
             return 0;
         }
         let (mut keep, mut sum, mut seq) = (1, bytes, self.log.head().seq);

@@ -88,3 +88,44 @@ fn it_does_not_rest_while_a_write_waits_for_it() {
     world.apply(2, &["+OK"]);
     assert_eq!(fed(&mut world), 1);
 }
+
+/// Entries that tails kept when they were cut, which is what looking for the place takes: each time, all of them.
+fn kept(world: &mut World) -> usize {
+    let sends = world.fx.sends.iter().filter(|(replica, _)| *replica == 0);
+    let trims = sends.map(|(_, outgoing)| match outgoing {
+        Outgoing::Entries(entries) => entries.iter().map(|entry| entry.trim as usize).sum(),
+        _ => 0,
+    });
+    trims.sum()
+}
+
+#[test]
+fn long_tails_are_cut_seldom() {
+    let (missed, mut looked_at) = (20_000, 0);
+    let mut world = World::serving(3);
+    let before = world.group.head();
+    let mut write = |world: &mut World, ticket| {
+        world.write(1, ticket);
+        looked_at += kept(world);
+        world.apply(0, &["+OK"]);
+        world.apply(1, &["+OK"]);
+    };
+    world.step(Event::Disconnected { replica: 2 });
+    for ticket in 1..=missed {
+        write(&mut world, ticket);
+        world.sent();
+    }
+    world.attach(2, Some(before));
+    let mut ticket = missed;
+    while world.group.health().replicas[2].lag > 1 {
+        ticket += 1;
+        write(&mut world, ticket);
+        let fed = world.sent().into_iter().find(|(replica, _)| *replica == 2);
+        let entries = fed.map_or(0, |(_, text)| text.split('+').count());
+        if entries > 0 {
+            world.step(Event::Applied { replica: 2, replies: vec![Replies::default(); entries] });
+        }
+        world.wait(101);
+    }
+    assert!(looked_at < 10 * ticket as usize, "{looked_at} for {ticket} entries");
+}
