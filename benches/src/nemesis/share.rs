@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 /// The load alone is measured for so long, and a peak for so long.
 const BEFORE: Duration = Duration::from_secs(5);
 const PEAK: Duration = Duration::from_secs(3);
-/// The state of the replicas is looked at after so much of the load.
-const SLICE: Duration = Duration::from_millis(200);
+/// The state of the replicas is looked at after so much of the load, whatever is measured: a look is a disturbance.
+const SLICE: Duration = Duration::from_millis(500);
+/// Keys of the data while a replica catches up.
+const FEW_KEYS: u64 = 10_000;
 /// What we want: p99 while a replica catches up, and while it gets a copy, against before; catch-up against the peak.
 const CATCH_UP_GOAL: f64 = 1.5;
 const RESEED_GOAL: f64 = 2.0;
@@ -151,22 +153,22 @@ pub fn run(plan: &Plan, log: impl Fn(&str)) -> io::Result<ShareReport> {
         rows.push(row);
     };
     if plan.missed > 0 {
-        let mut cluster = start(plan, &plan.group, places.as_ref())?;
+        let mut cluster = start(plan, &plan.group, places.as_ref(), FEW_KEYS)?;
         for _ in 0..plan.rounds {
             add(catch_up(plan, &mut cluster, places.as_ref())?);
         }
     }
     for (keys, way) in plan.keys.iter().flat_map(|keys| plan.ways.iter().map(move |way| (*keys, way))) {
         let group = format!("{SHORT_LOG}{}reseed-by = \"{way}\"\n", plan.group);
-        let mut cluster = start(plan, &group, places.as_ref())?;
-        for round in 0..plan.rounds {
-            add(reseed(plan, &mut cluster, places.as_ref(), keys, way, round == 0)?);
+        let mut cluster = start(plan, &group, places.as_ref(), keys)?;
+        for _ in 0..plan.rounds {
+            add(reseed(plan, &mut cluster, places.as_ref(), keys, way)?);
         }
     }
     Ok(ShareReport { rows })
 }
 
-fn start(plan: &Plan, group: &str, places: Option<&Places>) -> io::Result<Cluster> {
+fn start(plan: &Plan, group: &str, places: Option<&Places>, keys: u64) -> io::Result<Cluster> {
     let mut cluster = Cluster::start_with(&plan.programs, false, group)?;
     if places.is_some() {
         cluster.backends[AWAY].kill()?;
@@ -175,6 +177,7 @@ fn start(plan: &Plan, group: &str, places: Option<&Places>) -> io::Result<Cluste
         cluster.wait_in_sync()?;
     }
     (0..BACKENDS).try_for_each(|nth| quiet(&cluster, nth))?;
+    load::fill(&settings(&cluster, keys, Mix::SET)).map_err(io::Error::other)?;
     Ok(cluster)
 }
 
@@ -253,7 +256,6 @@ fn steady(plan: &Plan, cluster: &mut Cluster, keys: u64) -> io::Result<(f64, Ste
     cluster.wait_in_sync()?;
     let rate = (peak_writes * plan.share).max(1.0);
     let closed = settings(cluster, keys, plan.mix);
-    load::fill(&closed).map_err(io::Error::other)?;
     let open = Settings { rate: Some(rate), burst: BURST, connections: CONNECTIONS, ..closed };
     let load = Load::connect(&open).map_err(io::Error::other)?;
     Ok((peak_writes, Steady { load, rate, latency: histogram()?, answered: 0, errors: 0 }))
@@ -286,45 +288,49 @@ fn peak(cluster: &Cluster, keys: u64) -> io::Result<f64> {
     Ok(outcome.map_err(io::Error::other)?.throughput())
 }
 
-/// Steady load until `ended` says so, or the patience is over.
-fn go_on(steady: &mut Steady, cluster: &mut Cluster, ended: impl Fn(&Cluster) -> bool) -> io::Result<()> {
+/// Steady load until the states of the replicas are so, or the patience is over. Gives when they were not yet so.
+fn go_on(
+    steady: &mut Steady,
+    cluster: &mut Cluster,
+    ended: impl Fn(&[String]) -> bool,
+) -> io::Result<Instant> {
     let since = Instant::now();
-    while !ended(cluster) {
+    let mut looked = since;
+    while !ended(&cluster.states()) {
+        looked = Instant::now();
         cluster.assert_alive()?;
         if since.elapsed() > DEADLINE * 10 {
             return Err(io::Error::other(format!("it takes too long: {}", cluster.account())));
         }
         steady.slice()?;
     }
-    Ok(())
+    Ok(looked)
 }
 
 fn go_on_for(time: Duration, steady: &mut Steady, cluster: &mut Cluster) -> io::Result<()> {
     let begun = Instant::now();
-    go_on(steady, cluster, |_| begun.elapsed() > time)
+    go_on(steady, cluster, |_| begun.elapsed() > time).map(drop)
 }
 
-fn all_in_sync(cluster: &Cluster) -> bool {
-    let states = cluster.states();
+fn all_in_sync(states: &[String]) -> bool {
     states.len() == BACKENDS && states.iter().all(|state| state == "in-sync")
 }
 
 fn catch_up(plan: &Plan, cluster: &mut Cluster, places: Option<&Places>) -> io::Result<Row> {
-    let keys = 10_000;
-    let (peak_writes, mut steady) = steady(plan, cluster, keys)?;
+    let (peak_writes, mut steady) = steady(plan, cluster, FEW_KEYS)?;
     go_on_for(BEFORE, &mut steady, cluster)?;
     let (before, _) = steady.take()?;
     cluster.backends[AWAY].kill()?;
     go_on_for(BEFORE, &mut steady, cluster)?;
     let (away, alone) = steady.take()?;
-    let missing = Load::connect(&settings(cluster, keys, Mix::SET));
+    let missing = Load::connect(&settings(cluster, FEW_KEYS, Mix::SET));
     let missed =
         missing.and_then(|mut load| load.run(Stop::Requests(plan.missed))).map_err(io::Error::other)?;
     come_back(cluster, places)?;
-    go_on(&mut steady, cluster, |cluster| cluster.backends[AWAY].answers())?;
+    cluster.wait_answers(AWAY)?;
     quiet(cluster, AWAY)?;
-    go_on(&mut steady, cluster, |cluster| cluster.states().get(AWAY).is_some_and(|state| state != "down"))?;
-    let begun = Instant::now();
+    let attached = |states: &[String]| states.get(AWAY).is_some_and(|state| state != "down");
+    let begun = go_on(&mut steady, cluster, attached)?;
     go_on_for(RESTART, &mut steady, cluster)?;
     let (_, early) = steady.take()?;
     go_on(&mut steady, cluster, all_in_sync)?;
@@ -352,11 +358,7 @@ fn reseed(
     places: Option<&Places>,
     keys: u64,
     way: &str,
-    fill: bool,
 ) -> io::Result<Row> {
-    if fill {
-        load::fill(&settings(cluster, keys, Mix::SET)).map_err(io::Error::other)?;
-    }
     let (peak_writes, mut steady) = steady(plan, cluster, keys)?;
     go_on_for(BEFORE, &mut steady, cluster)?;
     let (before, _) = steady.take()?;

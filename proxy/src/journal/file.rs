@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Rows examined by one query at most.
 const ROWS: i64 = 512;
-/// Bytes of a page. A commit of some kilobytes is one or two of them, where smaller ones would be six.
+/// Bytes of a page. A commit of some kilobytes is one to three of them, where smaller ones would be six.
 const PAGE_BYTES: u32 = 16 << 10;
 /// Written and removed again in a new file, so that a disk that is all but full is not taken for a good one.
 const PROBE_BYTES: i64 = 256 << 10;

@@ -20,8 +20,9 @@ use tokio::task::JoinSet;
 
 /// A batch larger than this is cut into several rows.
 const ROW_BYTES: usize = 8 << 20;
-/// So many bytes are written between two checkpoints.
-const CHECKPOINT_BYTES: u64 = 1 << 20;
+/// So many bytes are written between two checkpoints. One takes a core for as long as it has to copy, and clients may
+/// wait for that core.
+const CHECKPOINT_BYTES: u64 = 256 << 10;
 
 /// A checkpoint that failed, and the file it was for.
 pub(super) type Fault = (PathBuf, JournalError);

@@ -301,13 +301,13 @@ impl Group {
         let base = self.log.base().seq;
         let confirmed = |entry: &&Arc<Entry>| entry.position.seq < base || self.log.holds(entry.position);
         let batch = self.together(i, fetched.iter().take_while(confirmed));
-        let Some(last) = batch.last().map(|last| last.position) else {
+        if batch.is_empty() {
             // It is read anew.
             return self.replicas[i].fetched.clear();
-        };
+        }
         if self.carries_trial(i, &batch, fx) {
             self.replicas[i].fetched.drain(..batch.len());
-            self.send_entries(i, batch, (last, Some(last)), now, fx);
+            self.send_entries(i, batch, true, now, fx);
         }
     }
 

@@ -50,37 +50,37 @@ impl Group {
         let from = self.replicas[i].sent + 1;
         let ring = (from..).map_while(|seq| self.log.get(seq));
         let batch = self.together(i, ring);
-        let Some(last) = batch.last() else {
+        let Some(last) = batch.last().map(|last| last.position.seq) else {
             return self.feed_recorded(i, now, fx);
         };
         // What it was fed from the journal must be on this log.
         if !self.proven(i, fx) {
             return;
         }
-        let last = last.position;
         if !self.carries_trial(i, &batch, fx) {
             return;
         }
-        for seq in from..=last.seq {
+        for seq in from..=last {
             if let Some(open) = self.open_mut(seq) {
                 open.sent_to |= 1 << i;
                 open.refused_by &= !(1 << i);
             }
         }
         self.replicas[i].fetched.clear();
-        self.send_entries(i, batch, (last, None), now, fx);
+        self.send_entries(i, batch, false, now, fx);
     }
 
-    /// Puts entries on their way. `ends`: the position of the last, and the same if they come from the journal.
+    /// Puts entries on their way. `recorded`: they come from the journal, and may not be on this log.
     pub(super) fn send_entries(
         &mut self,
         i: usize,
         batch: Vec<Arc<Entry>>,
-        ends: (Position, Option<Position>),
+        recorded: bool,
         now: Now,
         fx: &mut Effects,
     ) {
-        let ((at, beside), pushed) = (ends, self.log.pushed());
+        let Some(at) = batch.last().map(|last| last.position) else { return };
+        let (beside, pushed) = (recorded.then_some(at), self.log.pushed());
         let bytes = batch.iter().map(|entry| entry.len()).sum();
         let replica = &mut self.replicas[i];
         replica.sent = at.seq;
