@@ -63,7 +63,7 @@ const FETCH_BYTES: usize = 1 << 20;
 const COMPARED: usize = 1024;
 /// Bytes of payload a backend's tail may hold before it is cut to half of that.
 const TAIL_BYTES: usize = 16 << 20;
-/// A tail grows by so many entries, and by this part of its length, before it is cut again.
+/// A tail grows by so many entries, or by this part of its length where that is more, before it is cut again.
 const TAIL_SLACK: u32 = 16;
 const TAIL_SLACK_PART: u32 = 8;
 /// The slowest rate at which a server is still believed to be working on a large entry, in bytes a second.
