@@ -173,7 +173,6 @@ fn start(plan: &Plan, group: &str, places: Option<&Places>, keys: u64) -> io::Re
     if places.is_some() {
         cluster.backends[AWAY].kill()?;
         come_back(&mut cluster, places)?;
-        cluster.wait_answers(AWAY)?;
         cluster.wait_in_sync()?;
     }
     (0..BACKENDS).try_for_each(|nth| quiet(&cluster, nth))?;
@@ -181,13 +180,15 @@ fn start(plan: &Plan, group: &str, places: Option<&Places>, keys: u64) -> io::Re
     Ok(cluster)
 }
 
-/// The backend that went away is started.
+/// The backend that went away is started, and answers.
 fn come_back(cluster: &mut Cluster, places: Option<&Places>) -> io::Result<()> {
     let Cluster { backends, network, .. } = cluster;
     match places {
         Some(places) => places.elsewhere(|| backends[AWAY].start(network)),
         None => backends[AWAY].start(network),
-    }
+    }?;
+    cluster.wait_answers(AWAY)?;
+    quiet(cluster, AWAY)
 }
 
 /// Processors of this machine: those for the backend that goes away, and those for all else. With a machine for each
@@ -255,8 +256,12 @@ fn steady(plan: &Plan, cluster: &mut Cluster, keys: u64) -> io::Result<(f64, Ste
     let peak_writes = peak(cluster, keys)?;
     cluster.wait_in_sync()?;
     let rate = (peak_writes * plan.share).max(1.0);
-    let closed = settings(cluster, keys, plan.mix);
-    let open = Settings { rate: Some(rate), burst: BURST, connections: CONNECTIONS, ..closed };
+    let open = Settings {
+        rate: Some(rate),
+        burst: BURST,
+        connections: CONNECTIONS,
+        ..settings(cluster, keys, plan.mix)
+    };
     let load = Load::connect(&open).map_err(io::Error::other)?;
     Ok((peak_writes, Steady { load, rate, latency: histogram()?, answered: 0, errors: 0 }))
 }
@@ -327,8 +332,6 @@ fn catch_up(plan: &Plan, cluster: &mut Cluster, places: Option<&Places>) -> io::
     let missed =
         missing.and_then(|mut load| load.run(Stop::Requests(plan.missed))).map_err(io::Error::other)?;
     come_back(cluster, places)?;
-    cluster.wait_answers(AWAY)?;
-    quiet(cluster, AWAY)?;
     let attached = |states: &[String]| states.get(AWAY).is_some_and(|state| state != "down");
     let begun = go_on(&mut steady, cluster, attached)?;
     go_on_for(RESTART, &mut steady, cluster)?;
@@ -364,8 +367,8 @@ fn reseed(
     let (before, _) = steady.take()?;
     cluster.backends[AWAY].kill()?;
     cluster.backends[AWAY].wipe()?;
-    come_back(cluster, places)?;
     let begun = Instant::now();
+    come_back(cluster, places)?;
     go_on(&mut steady, cluster, all_in_sync)?;
     let seconds = begun.elapsed().as_secs_f64();
     let (during, _) = steady.take()?;
